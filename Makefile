@@ -1,0 +1,52 @@
+# A thin front to Meson. `make` builds build/brt; `make demo` and `make check` need nothing but Debian 12.
+BUILD := build
+REFERENCE := $(BUILD)/reference
+BRT := $(BUILD)/brt
+
+.PHONY: all demo check parity golden sanitize tsan fuzz bench install clean
+
+all:
+	@scripts/dependencies.sh build
+	@scripts/build.sh $(BUILD)
+
+# The main job on six novels: data, three minutes of training, validation, the loss curve, a page of text.
+demo:
+	@scripts/dependencies.sh demo
+	@scripts/build.sh $(BUILD)
+	@scripts/demo.sh $(BRT) $(BUILD)/demo
+
+# Every ordinary test, then short runs with sanitizers and fuzzers.
+check:
+	@scripts/dependencies.sh check
+	@scripts/check.sh
+
+# Random models against the PyTorch package (installs Debian's PyTorch).
+parity: all
+	tests/golden/setup_reference.sh $(REFERENCE)
+	$(REFERENCE)/bin/python tests/parity/parity.py --brt $(BRT)
+
+# Writes the golden files again.
+golden:
+	tests/golden/setup_reference.sh $(REFERENCE)
+	$(REFERENCE)/bin/python tests/golden/make_golden.py
+
+sanitize:
+	@scripts/dependencies.sh sanitize
+	@scripts/sanitize.sh address
+
+tsan:
+	@scripts/dependencies.sh sanitize
+	@scripts/sanitize.sh thread
+
+fuzz:
+	@scripts/dependencies.sh sanitize
+	@scripts/fuzz.sh 180
+
+bench: all
+	$(BRT) bench
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
