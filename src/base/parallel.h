@@ -1,0 +1,17 @@
+/* Work cut into tasks. The cut depends on shapes only, never on the number of threads, and tasks write to
+ * disjoint places (or to partial sums that are then combined in task order): results are bit-identical for
+ * any thread count. A task cannot fail. */
+#ifndef BRT_BASE_PARALLEL_H
+#define BRT_BASE_PARALLEL_H
+
+#include <stddef.h>
+
+typedef void brt_task(void *context, size_t task, int thread);
+
+/* Runs task(context, i, thread) for i in [0, tasks) on at most `threads` threads; thread in [0, threads). */
+void brt_parallel_for(int threads, size_t tasks, brt_task *task, void *context);
+
+/* Processors this process may use. */
+int brt_processor_count(void);
+
+#endif
