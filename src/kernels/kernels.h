@@ -1,0 +1,31 @@
+/* The table of kernels for one instruction set; kernels.def says what each one computes. */
+#ifndef BRT_KERNELS_KERNELS_H
+#define BRT_KERNELS_KERNELS_H
+
+#include "../base/real.h"
+#include "../base/status.h"
+
+typedef struct brt_adam_step {
+    real gradient_scale; /* from clipping */
+    real learning_rate, beta1, beta2, epsilon;
+    real weight_decay;
+    real correction1, correction2; /* 1 - beta^t */
+} brt_adam_step;
+
+typedef struct brt_kernels {
+    const char *isa; /* "avx512" */
+    int lanes;       /* reals in one vector */
+#define BRT_KERNEL(name, arguments) void(*name) arguments;
+#include "kernels.def"
+#undef BRT_KERNEL
+} brt_kernels;
+
+/* The table for this processor, or the one that BRT_ISA names; chosen once. An unknown or unavailable name is
+ * BRT_ERROR_ARGUMENT with a sentence that lists those that exist. */
+brt_status brt_kernels_select(const brt_kernels **out);
+
+/* Every table this build has and this processor can run, the plain C one first; for tests and benches. NULL past
+ * the last. */
+const brt_kernels *brt_kernels_at(size_t index);
+
+#endif

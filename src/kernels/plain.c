@@ -1,0 +1,368 @@
+/* Every kernel in plain C, one element after the other, each one reading as its formula: the table for processors
+ * without one of their own, the oracle of the tests, and the only one of the double build. */
+#include "kernels.h"
+#include "peak.h"
+#include "tables.h"
+
+#include <tgmath.h>
+
+/* ---- matrix products ------------------------------------------------------------------------------- */
+
+static void matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
+                   size_t b_row, real *c, size_t c_row, bool accumulate)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            real sum = accumulate ? c[i * c_row + j] : 0;
+            for (size_t p = 0; p < k; p++)
+                sum += a[i * a_row + p * a_column] * b[p * b_row + j];
+            c[i * c_row + j] = sum;
+        }
+}
+
+static real dot(size_t n, const real *x, const real *y)
+{
+    real sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+static void matvec(size_t m, size_t n, size_t k, const real *x, size_t x_stride, const real *w, size_t w_stride,
+                   real *y, size_t y_stride, bool accumulate)
+{
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < m; i++) {
+            real sum = dot(k, x + i * x_stride, w + j * w_stride);
+            y[i * y_stride + j] = accumulate ? y[i * y_stride + j] + sum : sum;
+        }
+}
+
+static void transpose(size_t rows, size_t columns, const real *x, size_t x_stride, real *y, size_t y_stride)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            y[j * y_stride + i] = x[i * x_stride + j];
+}
+
+/* ---- sums ------------------------------------------------------------------------------------------- */
+
+static void add(size_t n, const real *x, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void scale(size_t n, real a, const real *x, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = a * x[i];
+}
+
+static void scale_add(size_t n, real a, const real *x, real b, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = a * x[i] + b * y[i];
+}
+
+static void sum_squares(size_t n, const real *x, double *sum)
+{
+    *sum = 0;
+    for (size_t i = 0; i < n; i++)
+        *sum += (double)x[i] * (double)x[i];
+}
+
+/* ---- layer normalisation ------------------------------------------------------------------------------ */
+
+static void layer_norm_row(size_t dim, const real *x, const real *gain, real epsilon, real *y, real *mean, real *rstd)
+{
+    real sum = 0, squares = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += x[i];
+    *mean = sum / (real)dim;
+    for (size_t i = 0; i < dim; i++)
+        squares += (x[i] - *mean) * (x[i] - *mean);
+    *rstd = 1 / sqrt(squares / (real)dim + epsilon);
+    for (size_t i = 0; i < dim; i++)
+        y[i] = (x[i] - *mean) * *rstd * gain[i];
+}
+
+static void layer_norm_forward(size_t rows, size_t dim, const real *x, const real *gain, real epsilon, real *y,
+                               real *mean, real *rstd)
+{
+    for (size_t r = 0; r < rows; r++)
+        layer_norm_row(dim, x + r * dim, gain, epsilon, y + r * dim, mean + r, rstd + r);
+}
+
+/* With n = (x - mean) * rstd and g = gain * dy:  dx = rstd * (g - mean(g) - n * mean(g * n)),  dgain = n * dy */
+static void layer_norm_backward_row(size_t dim, const real *x, const real *gain, real mean, real rstd, const real *dy,
+                                    real *dx, real *dgain)
+{
+    real sum = 0, along = 0;
+    for (size_t i = 0; i < dim; i++) {
+        real n = (x[i] - mean) * rstd;
+        dgain[i] += n * dy[i];
+        sum += gain[i] * dy[i];
+        along += gain[i] * dy[i] * n;
+    }
+    for (size_t i = 0; dx && i < dim; i++)
+        dx[i] += rstd * (gain[i] * dy[i] - sum / (real)dim - (x[i] - mean) * rstd * along / (real)dim);
+}
+
+static void layer_norm_backward(size_t rows, size_t dim, const real *x, const real *gain, const real *mean,
+                                const real *rstd, const real *dy, real *dx, real *dgain)
+{
+    for (size_t r = 0; r < rows; r++)
+        layer_norm_backward_row(dim, x + r * dim, gain, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
+                                dgain);
+}
+
+/* ---- GEGLU ---------------------------------------------------------------------------------------------- */
+
+static real normal_cumulative(real g)
+{
+    return (1 + erf(g * (real)0.70710678118654752440)) / 2;
+}
+
+static real normal_density(real g)
+{
+    return (real)0.39894228040143267794 * exp(-g * g / 2);
+}
+
+static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const real *a = h + r * 2 * inner, *gate = a + inner;
+        for (size_t i = 0; i < inner; i++)
+            y[r * inner + i] = a[i] * gate[i] * normal_cumulative(gate[i]);
+    }
+}
+
+static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const real *a = h + r * 2 * inner, *gate = a + inner;
+        real *da = dh + r * 2 * inner, *dgate = da + inner;
+        for (size_t i = 0; i < inner; i++) {
+            real cumulative = normal_cumulative(gate[i]), d = dy[r * inner + i];
+            da[i] = d * gate[i] * cumulative;
+            dgate[i] = d * a[i] * (cumulative + gate[i] * normal_density(gate[i]));
+        }
+    }
+}
+
+/* ---- normalised and turned heads --------------------------------------------------------------------------- */
+
+static real inverse_length(size_t dim, const real *x)
+{
+    return 1 / fmax(sqrt(dot(dim, x, x)), (real)1e-12);
+}
+
+/* y = v * cosine + half_turn(v) * sine; y may be v */
+static void turn(size_t dim, const real *v, const real *cosine, const real *sine, real *y)
+{
+    size_t half = dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        real v1 = v[i], v2 = v[i + half];
+        y[i] = v1 * cosine[i] - v2 * sine[i];
+        y[i + half] = v2 * cosine[i + half] + v1 * sine[i + half];
+    }
+}
+
+static void turn_backward(size_t dim, const real *dy, const real *cosine, const real *sine, real *dv)
+{
+    size_t half = dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        real dy1 = dy[i], dy2 = dy[i + half];
+        dv[i] = dy1 * cosine[i] + dy2 * sine[i + half];
+        dv[i + half] = dy2 * cosine[i + half] - dy1 * sine[i];
+    }
+}
+
+static void rotary_forward(size_t rows, size_t dim, const real *x, size_t x_stride, const real *scale,
+                           const real *cosine, const real *sine, real *y, size_t y_stride)
+{
+    for (size_t r = 0; r < rows; r++, x += x_stride, y += y_stride) {
+        real inverse = scale ? inverse_length(dim, x) : 1;
+        for (size_t i = 0; i < dim; i++)
+            y[i] = scale ? x[i] * inverse * scale[i] : x[i];
+        if (cosine)
+            turn(dim, y, cosine, sine, y);
+    }
+}
+
+/* v = u * scale, u = x / |x|; dv becomes dx = (w - u * (w . u)) / |x| with w = dv * scale. Below the least length, u is
+ * linear in x. */
+static void normalise_backward(size_t dim, const real *x, const real *scale, real *dv, real *dscale)
+{
+    real inverse = inverse_length(dim, x), along = 0;
+    for (size_t i = 0; i < dim; i++) {
+        if (dscale)
+            dscale[i] += dv[i] * x[i] * inverse;
+        dv[i] *= scale[i];
+        along += dv[i] * x[i] * inverse;
+    }
+    if (inverse >= (real)1e12)
+        along = 0;
+    for (size_t i = 0; i < dim; i++)
+        dv[i] = inverse * (dv[i] - x[i] * inverse * along);
+}
+
+static void rotary_backward(size_t rows, size_t dim, const real *x, size_t x_stride, const real *scale,
+                            const real *cosine, const real *sine, const real *dy, size_t dy_stride, real *dx,
+                            size_t dx_stride, real *dscale)
+{
+    for (size_t r = 0; r < rows; r++, dy += dy_stride, dx += dx_stride) {
+        for (size_t i = 0; i < dim; i++)
+            dx[i] = dy[i];
+        if (cosine)
+            turn_backward(dim, dx, cosine, sine, dx);
+        if (scale)
+            normalise_backward(dim, x + r * x_stride, scale, dx, dscale);
+    }
+}
+
+/* ---- softmax -------------------------------------------------------------------------------------------------- */
+
+static size_t seen_keys(const size_t *visible, size_t row, size_t keys)
+{
+    return visible ? visible[row] : keys;
+}
+
+static real largest(size_t n, const real *x)
+{
+    real most = -(real)INFINITY;
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, x[i]);
+    return most;
+}
+
+static void softmax_step(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,
+                         size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride)
+{
+    for (size_t r = 0; r < rows; r++, scores += scores_stride, out += out_stride) {
+        size_t seen = seen_keys(visible, r, keys);
+        for (size_t j = 0; j < keys; j++)
+            scores[j] = j < seen ? scores[j] * scale : 0;
+        if (seen == 0)
+            continue;
+        real most = fmax(maximum[r], largest(seen, scores)), change = exp(maximum[r] - most);
+        maximum[r] = most;
+        sum[r] *= change;
+        for (size_t j = 0; j < seen; j++) {
+            scores[j] = exp(scores[j] - most);
+            sum[r] += scores[j];
+        }
+        for (size_t i = 0; i < dim; i++)
+            out[i] *= change;
+    }
+}
+
+static void softmax_tile_backward(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,
+                                  size_t scores_stride, const real *lse, const real *delta, real *dp, size_t dp_stride)
+{
+    for (size_t r = 0; r < rows; r++, scores += scores_stride, dp += dp_stride) {
+        size_t seen = seen_keys(visible, r, keys);
+        for (size_t j = 0; j < keys; j++) {
+            scores[j] = j < seen ? exp(scale * scores[j] - lse[r]) : 0;
+            dp[j] = j < seen ? scale * scores[j] * (dp[j] - delta[r]) : 0;
+        }
+    }
+}
+
+/* ---- cross entropy ----------------------------------------------------------------------------------------------- */
+
+static real cross_entropy_row(size_t classes, size_t target, bool gradient, real weight, real *logits)
+{
+    real most = largest(classes, logits), loss;
+    double sum = 0; /* in float, the many small terms of a large vocabulary would be lost */
+    for (size_t j = 0; j < classes; j++)
+        sum += (double)exp(logits[j] - most);
+    loss = (real)log(sum) + (most - logits[target]);
+    if (!gradient)
+        return loss;
+    for (size_t j = 0; j < classes; j++)
+        logits[j] = weight * exp(logits[j] - most) / (real)sum;
+    logits[target] -= weight;
+    return loss;
+}
+
+static void cross_entropy(size_t rows, size_t classes, const int32_t *targets, int32_t ignore, bool gradient,
+                          real weight, real *logits, real *loss)
+{
+    for (size_t r = 0; r < rows; r++, logits += classes) {
+        loss[r] = 0;
+        if (targets[r] != ignore)
+            loss[r] = cross_entropy_row(classes, (size_t)targets[r], gradient, weight, logits);
+        else
+            for (size_t j = 0; gradient && j < classes; j++)
+                logits[j] = 0;
+    }
+}
+
+/* ---- the state's moving average --------------------------------------------------------------------------------------- */
+
+static real sigmoid(real x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static void ema_forward(size_t rows, size_t dim, const real *beta, const real *z, const real *state, real *next)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < dim; i++) {
+            size_t at = r * dim + i;
+            next[at] = sigmoid(beta[i]) * z[at] + (1 - sigmoid(beta[i])) * state[at];
+        }
+}
+
+static void ema_backward(size_t rows, size_t dim, const real *beta, const real *z, const real *state,
+                         const real *dnext, real *dz, real *dstate, real *dbeta)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < dim; i++) {
+            size_t at = r * dim + i;
+            real gate = sigmoid(beta[i]);
+            dz[at] = gate * dnext[at];
+            dstate[at] = (1 - gate) * dnext[at];
+            dbeta[i] += gate * (1 - gate) * (z[at] - state[at]) * dnext[at];
+        }
+}
+
+/* ---- optimiser ------------------------------------------------------------------------------------------------------------ */
+
+static void adam(size_t n, real *weight, real *gradient, real *first, real *second, const brt_adam_step *step)
+{
+    for (size_t i = 0; i < n; i++) {
+        real g = gradient[i] * step->gradient_scale;
+        first[i] = step->beta1 * first[i] + (1 - step->beta1) * g;
+        second[i] = step->beta2 * second[i] + (1 - step->beta2) * g * g;
+        weight[i] -= step->learning_rate * step->weight_decay * weight[i];
+        weight[i] -= step->learning_rate * (first[i] / step->correction1) /
+                     (sqrt(second[i] / step->correction2) + step->epsilon);
+        gradient[i] = 0;
+    }
+}
+
+/* ---- measuring -------------------------------------------------------------------------------------------------------------- */
+
+static void peak(size_t rounds, real *result)
+{
+    real chain[BRT_PEAK_CHAINS];
+    for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
+        chain[i] = (real)i;
+    for (size_t r = 0; r < rounds; r++)
+        for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
+            chain[i] = chain[i] * brt_peak_factor + brt_peak_term;
+    *result = 0;
+    for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
+        *result += chain[i];
+}
+
+const brt_kernels brt_kernels_generic = {
+    .isa = "generic",
+    .lanes = 1,
+#define BRT_KERNEL(name, arguments) .name = name,
+#include "kernels.def"
+#undef BRT_KERNEL
+};

@@ -1,0 +1,53 @@
+/* Exponential, error function and sigmoid of a vector. The polynomials were fitted by Remez exchange; the errors stated
+ * are those of the whole function in float, measured over its range. */
+#ifndef BRT_KERNELS_VECTOR_MATH_H
+#define BRT_KERNELS_VECTOR_MATH_H
+
+#include "vector.h"
+
+/* Coefficients from the highest power down. */
+static inline vec vec_polynomial(int count, const float *coefficients, vec x)
+{
+    vec sum = vec_splat(coefficients[0]);
+    for (int i = 1; i < count; i++)
+        sum = sum * x + coefficients[i];
+    return sum;
+}
+
+/* e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2; relative error 1.1e-7. Results below 2^-125.5 are 0, beyond
+ * the largest float infinity; not-a-number stays so. */
+static inline vec vec_exp(vec x)
+{
+    /* Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; 126 more makes it the exponent
+     * field of 2^(n - 1). The polynomial is that of 2 e^r: so n = 128 (x near its upper end) needs no care. */
+    const float rounder = 12582912.0f + 126.0f;
+    static const float doubled[] = {2.767362554e-3f, 1.674971404e-2f, 8.33364567e-2f, 3.333283936e-1f,
+                                    9.999998412e-1f, 2.0f,           2.0f};
+    x = vec_max(vec_splat(-126 * 0.69314718f), vec_min(vec_splat(88.73f), x));
+    vec shifted = x * 1.44269504f + rounder;
+    vec n = shifted - rounder;
+    /* ln 2 in two parts, the first of 9 bits: n times it is exact without fused multiply-add, too. */
+    vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    vec power = (vec)(vec_bits(shifted) << 23);
+    return vec_polynomial(7, doubled, r) * power;
+}
+
+/* x P(x^2), saturated at |x| = 3.875, where it is 1 exactly (so that gelu(-1e4) is 0); absolute error 2.9e-7. A
+ * polynomial in one piece: with an exponential it takes no fewer operations, a rational one waits for the division. */
+static inline vec vec_erf(vec x)
+{
+    const float end = 3.875f;
+    static const float coefficients[] = {-1.244991872e-4f, 1.447741175e-3f,  -3.230925417e-3f, 2.782698022e-3f,
+                                         -4.059961066e-3f, 1.163975894e-2f,  -2.072345279e-2f, 2.918750793e-2f,
+                                         -4.127899557e-2f, 5.701372772e-2f,  -7.363477349e-2f, 9.078201652e-2f,
+                                         -1.099541560e-1f, 1.354487389e-1f,  -1.821503639e-1f, 3.649194539e-1f};
+    x = vec_max(vec_splat(-end), vec_min(vec_splat(end), x));
+    return x * vec_polynomial(16, coefficients, x * x * (2 / (end * end)) - 1);
+}
+
+static inline vec vec_sigmoid(vec x)
+{
+    return 1 / (1 + vec_exp(-x));
+}
+
+#endif
