@@ -1,0 +1,396 @@
+#include "tape.h"
+
+#include "../base/size.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Tensors, nodes and attributes live in chunks that are reused every round; nothing moves. */
+enum { chunk_bytes = 1 << 16 };
+
+typedef struct chunk {
+    struct chunk *next;
+    size_t used;
+    _Alignas(64) unsigned char bytes[chunk_bytes];
+} chunk;
+
+struct brt_tape {
+    brt_workspace *workspace;
+    const brt_kernels *kernels;
+    int threads;
+    bool recording;
+    brt_status status;
+    chunk *chunks, *chunk; /* first, current */
+    brt_node **nodes;      /* recorded, in order */
+    size_t node_count, node_capacity;
+    brt_tensor **tensors;  /* with memory in the workspace, in order; for marks */
+    size_t tensor_count, tensor_capacity;
+    brt_tensor sink; /* handed out after a failure */
+};
+
+brt_status brt_tape_create(brt_tape **out, const brt_kernels *kernels, int threads)
+{
+    brt_tape *tape = calloc(1, sizeof *tape);
+    if (!tape)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a tape");
+    tape->kernels = kernels;
+    tape->threads = threads;
+    brt_status status = brt_workspace_plan(&tape->workspace);
+    if (status != BRT_OK) {
+        free(tape);
+        return status;
+    }
+    *out = tape;
+    return BRT_OK;
+}
+
+void brt_tape_close(brt_tape *tape)
+{
+    if (!tape)
+        return;
+    for (chunk *c = tape->chunks; c;) {
+        chunk *next = c->next;
+        free(c);
+        c = next;
+    }
+    brt_workspace_close(tape->workspace);
+    free(tape->nodes);
+    free(tape->tensors);
+    free(tape);
+}
+
+const brt_kernels *brt_tape_kernels(const brt_tape *tape)
+{
+    return tape->kernels;
+}
+
+int brt_tape_threads(const brt_tape *tape)
+{
+    return tape->threads;
+}
+
+bool brt_tape_is_planning(const brt_tape *tape)
+{
+    return brt_workspace_is_planning(tape->workspace);
+}
+
+bool brt_tape_running(const brt_tape *tape)
+{
+    return !brt_tape_is_planning(tape) && tape->status == BRT_OK;
+}
+
+size_t brt_tape_bytes(const brt_tape *tape)
+{
+    return brt_workspace_peak(tape->workspace);
+}
+
+bool brt_tape_recording(const brt_tape *tape)
+{
+    return tape->recording;
+}
+
+void brt_tape_record(brt_tape *tape, bool on)
+{
+    tape->recording = on;
+}
+
+brt_status brt_tape_status(const brt_tape *tape)
+{
+    return tape->status;
+}
+
+void brt_tape_fail(brt_tape *tape, brt_status status)
+{
+    if (tape->status == BRT_OK)
+        tape->status = status;
+}
+
+brt_status brt_tape_commit(brt_tape *tape)
+{
+    brt_tape_reset(tape);
+    BRT_TRY(tape->status);
+    return brt_workspace_commit(tape->workspace);
+}
+
+/* ---- book-keeping memory ------------------------------------------------------------------------- */
+
+static void out_of_memory(brt_tape *tape)
+{
+    brt_tape_fail(tape, BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the book-keeping of a step"));
+}
+
+static bool next_chunk(brt_tape *tape)
+{
+    if (tape->chunk && tape->chunk->next) {
+        tape->chunk = tape->chunk->next;
+        tape->chunk->used = 0;
+        return true;
+    }
+    chunk *fresh = malloc(sizeof *fresh);
+    if (!fresh)
+        return false;
+    fresh->next = NULL;
+    fresh->used = 0;
+    if (tape->chunk)
+        tape->chunk->next = fresh;
+    else
+        tape->chunks = fresh;
+    tape->chunk = fresh;
+    return true;
+}
+
+static void *keep(brt_tape *tape, size_t bytes)
+{
+    bytes = brt_ceil_div(bytes, 16) * 16;
+    if ((!tape->chunk || tape->chunk->used + bytes > chunk_bytes) && !next_chunk(tape)) {
+        out_of_memory(tape);
+        return NULL;
+    }
+    void *memory = tape->chunk->bytes + tape->chunk->used;
+    tape->chunk->used += bytes;
+    return memory;
+}
+
+static bool append(void ***list, size_t *count, size_t *capacity, void *item)
+{
+    if (*count == *capacity) {
+        size_t grown = *capacity ? 2 * *capacity : 256;
+        void **memory = realloc(*list, grown * sizeof *memory);
+        if (!memory)
+            return false;
+        *list = memory;
+        *capacity = grown;
+    }
+    (*list)[(*count)++] = item;
+    return true;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------------- */
+
+static brt_tensor *new_tensor(brt_tape *tape, size_t dims, const size_t *shape)
+{
+    brt_tensor *tensor = tape->status == BRT_OK ? keep(tape, sizeof *tensor) : NULL;
+    if (!tensor)
+        tensor = &tape->sink;
+    memset(tensor, 0, sizeof *tensor);
+    tensor->data_offset = tensor->gradient_offset = BRT_WORKSPACE_NONE;
+    tensor->dims = dims;
+    tensor->count = 1;
+    for (size_t i = 0; i < dims; i++) {
+        tensor->shape[i] = shape[i];
+        tensor->count *= shape[i];
+    }
+    return tensor;
+}
+
+static size_t take(brt_tape *tape, size_t count)
+{
+    size_t offset = brt_workspace_take(tape->workspace, count * sizeof(real));
+    if (offset == BRT_WORKSPACE_NONE)
+        brt_tape_fail(tape, BRT_FAIL(BRT_ERROR_INTERNAL,
+                                     "a step asked for more working memory than was planned (%zu bytes)",
+                                     brt_workspace_peak(tape->workspace)));
+    return offset;
+}
+
+brt_tensor *brt_tape_tensor(brt_tape *tape, size_t dims, const size_t *shape)
+{
+    brt_tensor *tensor = new_tensor(tape, dims, shape);
+    if (tape->status != BRT_OK)
+        return tensor;
+    tensor->data_offset = take(tape, tensor->count);
+    if (tape->status != BRT_OK)
+        return tensor;
+    tensor->data = brt_workspace_at(tape->workspace, tensor->data_offset);
+    if (!append((void ***)&tape->tensors, &tape->tensor_count, &tape->tensor_capacity, tensor))
+        out_of_memory(tape);
+    return tensor;
+}
+
+brt_tensor *brt_tape_external(brt_tape *tape, real *data, real *gradient, size_t dims, const size_t *shape)
+{
+    brt_tensor *tensor = new_tensor(tape, dims, shape);
+    tensor->data = data;
+    tensor->gradient = gradient;
+    tensor->has_gradient = tensor->wants_gradient = gradient != NULL;
+    return tensor;
+}
+
+static void release_data(brt_tape *tape, brt_tensor *tensor)
+{
+    if (tensor->data_offset == BRT_WORKSPACE_NONE)
+        return;
+    brt_workspace_give(tape->workspace, tensor->data_offset);
+    tensor->data_offset = BRT_WORKSPACE_NONE;
+    tensor->data = NULL;
+}
+
+static void release_gradient(brt_tape *tape, brt_tensor *tensor)
+{
+    if (tensor->gradient_offset == BRT_WORKSPACE_NONE)
+        return;
+    brt_workspace_give(tape->workspace, tensor->gradient_offset);
+    tensor->gradient_offset = BRT_WORKSPACE_NONE;
+    tensor->gradient = NULL;
+}
+
+/* ---- nodes ----------------------------------------------------------------------------------------- */
+
+static bool any_input_wants_gradient(const brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_INPUTS; i++)
+        if (node->in[i] && node->in[i]->wants_gradient)
+            return true;
+    return false;
+}
+
+static void record(brt_tape *tape, brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
+        if (node->out[i]) {
+            node->out[i]->wants_gradient = true;
+            node->out[i]->producers++;
+        }
+    if (!append((void ***)&tape->nodes, &tape->node_count, &tape->node_capacity, node))
+        out_of_memory(tape);
+}
+
+void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
+{
+    if (tape->status != BRT_OK)
+        return;
+    brt_node *kept = keep(tape, sizeof *kept);
+    void *attributes = keep(tape, attribute_bytes);
+    if (!kept || !attributes)
+        return;
+    *kept = *node;
+    memcpy(attributes, node->attributes, attribute_bytes);
+    kept->attributes = attributes;
+    if (tape->recording && any_input_wants_gradient(kept))
+        record(tape, kept);
+    if (brt_tape_running(tape))
+        kept->op->forward(tape, kept);
+}
+
+size_t brt_tape_mark(const brt_tape *tape)
+{
+    return tape->tensor_count;
+}
+
+void brt_tape_rewind(brt_tape *tape, size_t mark)
+{
+    while (tape->tensor_count > mark)
+        release_data(tape, tape->tensors[--tape->tensor_count]);
+    if (mark == 0 && tape->node_count == 0) {
+        tape->chunk = tape->chunks;
+        if (tape->chunk)
+            tape->chunk->used = 0;
+    }
+}
+
+static void release_outputs(brt_tape *tape, brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++) {
+        brt_tensor *tensor = node->out[i];
+        if (tensor && --tensor->producers == 0) {
+            release_gradient(tape, tensor);
+            release_data(tape, tensor);
+        }
+    }
+}
+
+static bool reaches_a_loss(const brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
+        if (node->out[i] && node->out[i]->has_gradient)
+            return true;
+    return node->op->starts_backward;
+}
+
+void brt_tape_backward(brt_tape *tape)
+{
+    while (tape->node_count > 0 && tape->status == BRT_OK) {
+        brt_node *node = tape->nodes[--tape->node_count];
+        if (reaches_a_loss(node))
+            node->op->backward(tape, node);
+        release_outputs(tape, node);
+    }
+    brt_tape_reset(tape);
+}
+
+void brt_tape_reset(brt_tape *tape)
+{
+    for (size_t i = 0; i < tape->tensor_count; i++)
+        release_gradient(tape, tape->tensors[i]);
+    tape->node_count = 0;
+    brt_tape_rewind(tape, 0);
+}
+
+/* ---- gradients ------------------------------------------------------------------------------------- */
+
+/* Gives the tensor gradient memory of its own; false while planning or after a failure. */
+static void ensure_gradient(brt_tape *tape, brt_tensor *tensor)
+{
+    if (tensor->gradient || tensor->gradient_offset != BRT_WORKSPACE_NONE)
+        return;
+    tensor->gradient_offset = take(tape, tensor->count);
+    if (tape->status == BRT_OK)
+        tensor->gradient = brt_workspace_at(tape->workspace, tensor->gradient_offset);
+}
+
+real *brt_gradient_reach(brt_tape *tape, brt_tensor *tensor)
+{
+    if (!tensor->wants_gradient)
+        return NULL;
+    ensure_gradient(tape, tensor);
+    tensor->has_gradient = true;
+    return tensor->gradient;
+}
+
+real *brt_gradient_accumulate(brt_tape *tape, brt_tensor *tensor)
+{
+    bool fresh = !tensor->has_gradient;
+    real *gradient = brt_gradient_reach(tape, tensor);
+    if (fresh && gradient)
+        memset(gradient, 0, tensor->count * sizeof(real));
+    return gradient;
+}
+
+brt_gradient brt_gradient_open(brt_tape *tape, brt_tensor *tensor)
+{
+    brt_gradient gradient = {0};
+    if (!tensor->wants_gradient)
+        return gradient;
+    if (tensor->has_gradient) {
+        gradient.aside = brt_scratch(tape, tensor->count);
+        gradient.data = gradient.aside->data;
+        return gradient;
+    }
+    gradient.data = brt_gradient_reach(tape, tensor);
+    return gradient;
+}
+
+void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradient)
+{
+    if (!gradient.aside)
+        return;
+    if (gradient.data)
+        tape->kernels->add(tensor->count, gradient.data, tensor->gradient);
+    brt_scratch_free(tape, gradient.aside);
+}
+
+brt_tensor *brt_scratch(brt_tape *tape, size_t count)
+{
+    brt_tensor *scratch = new_tensor(tape, BRT_SHAPE(count));
+    if (tape->status != BRT_OK)
+        return scratch;
+    scratch->data_offset = take(tape, count);
+    if (tape->status == BRT_OK)
+        scratch->data = brt_workspace_at(tape->workspace, scratch->data_offset);
+    return scratch;
+}
+
+void brt_scratch_free(brt_tape *tape, brt_tensor *scratch)
+{
+    release_data(tape, scratch);
+}
