@@ -1,0 +1,35 @@
+/* y[b] = x[b] + added;  dx = dy,  d added = sum over b of dy[b]. */
+#include "ops.h"
+
+#include <string.h>
+
+static void forward(brt_tape *tape, brt_node *node)
+{
+    const brt_tensor *x = node->in[0], *added = node->in[1];
+    real *y = node->out[0]->data;
+    memcpy(y, x->data, x->count * sizeof(real));
+    for (size_t done = 0; done < x->count; done += added->count)
+        brt_tape_kernels(tape)->add(added->count, added->data, y + done);
+}
+
+static void backward(brt_tape *tape, brt_node *node)
+{
+    brt_tensor *x = node->in[0], *added = node->in[1];
+    brt_gradient dx = brt_gradient_open(tape, x);
+    real *dadded = brt_gradient_accumulate(tape, added);
+    const real *dy = node->out[0]->gradient;
+    if (dx.data)
+        memcpy(dx.data, dy, x->count * sizeof(real));
+    for (size_t done = 0; dadded && brt_tape_running(tape) && done < x->count; done += added->count)
+        brt_tape_kernels(tape)->add(added->count, dy + done, dadded);
+    brt_gradient_close(tape, x, dx);
+}
+
+static const brt_op op = {.name = "add_rows", .forward = forward, .backward = backward};
+
+brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added)
+{
+    brt_tensor *y = brt_tape_tensor(tape, x->dims, x->shape);
+    brt_tape_push(tape, &(brt_node){.op = &op, .in = {x, added}, .out = {y}}, 0);
+    return y;
+}

@@ -1,0 +1,504 @@
+/* Attention of every head of every query over one shared head of keys and values:
+ *   s_j = scale * q . k_j over the keys j it may see,  p = softmax(s),  o = sum of p_j v_j;
+ * with D = do . o:  dv_j = sum of p_j do,  ds_j = scale * p_j (do . v_j - D),  dq = sum of ds_j k_j,
+ * dk_j = sum of ds_j q, the last two sums for k and v over all queries and heads.
+ *
+ * Keys and values are the heads' common ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes
+ * a tile of these rows through the keys tile by tile; several heads of one query see the same keys, so a tile of few
+ * queries wastes little at the diagonal. Keys (and, backward, values) are transposed first, once for all rows, into
+ * tiles of their own: [tiles, dim, key_tile]. */
+#include "attention.h"
+
+#include "../base/parallel.h"
+#include "../base/size.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    row_tile = 66,  /* of queries: a multiple of the rows of a register tile */
+    key_tile = 128,
+    key_stride = 128, /* of a row of scores and of a transposed tile */
+    key_padding = 16, /* scores are computed for so many keys at a time, seen or not */
+    few_queries = 8, /* up to here a task takes one query and some of the keys */
+    key_chunk = 256, /* as many */
+    /* Tasks of the backward pass: enough for 16 cores, few enough that their own sums of dk and dv cost little. */
+    least_backward_tasks = 16,
+};
+
+typedef struct attention {
+    brt_attention how;
+    size_t batch, rows, dim; /* rows: queries * heads */
+    size_t key_rows;         /* in memory, per batch row: with the other shapes they decide how work is cut */
+    size_t keys;             /* of those, the ones that any query may see */
+    size_t row_tiles, key_tiles, key_chunks;
+    size_t groups; /* backward tasks per batch row */
+} attention;
+
+typedef struct job {
+    const brt_kernels *kernels;
+    const attention *a;
+    const real *query, *key, *value;
+    real *out, *lse;                /* lse [batch, rows] */
+    real *key_tiles, *value_tiles;  /* [batch, key_tiles, dim, key_tile]: transposed */
+    real *chunks;                   /* few queries: see struct chunk */
+    real *scratch;                  /* [threads, scratch_count] */
+    size_t scratch_count;
+    const real *dout;
+    real *dquery, *dkey, *dvalue;        /* NULL: not wanted */
+    real *partial_dkey, *partial_dvalue; /* [batch, groups, key_rows, dim] */
+} job;
+
+/* ---- who sees what ------------------------------------------------------------------------------------ */
+
+static size_t first_key(const attention *a, size_t batch_row)
+{
+    return a->how.first_key ? brt_min_size(a->how.first_key[batch_row], a->keys) : 0;
+}
+
+/* One past the last key that a row sees. */
+static size_t end_key(const attention *a, size_t row)
+{
+    return a->how.causal ? brt_min_size(a->keys, a->how.first_query + row / a->how.heads + 1) : a->keys;
+}
+
+/* Rows [first, first + count) of a batch row. */
+typedef struct tile {
+    size_t batch_row, first, count;
+} tile;
+
+/* A tile of keys: index in the batch row's transposed tiles, range of keys. */
+typedef struct key_range {
+    size_t index, first, count;
+} key_range;
+
+/* The index-th tile of keys, as far as some row of the tile sees it; false past the last. */
+static bool keys_at(const attention *a, const tile *t, size_t index, key_range *keys)
+{
+    size_t end = end_key(a, t->first + t->count - 1);
+    keys->index = index;
+    keys->first = first_key(a, t->batch_row) + index * key_tile;
+    if (keys->first >= end)
+        return false;
+    keys->count = brt_min_size(key_tile, end - keys->first);
+    return true;
+}
+
+/* How many of the keys each row of the tile sees; NULL when all see all. */
+static const size_t *count_visible(const attention *a, const tile *t, const key_range *keys, size_t *visible)
+{
+    if (end_key(a, t->first) >= keys->first + keys->count)
+        return NULL;
+    for (size_t i = 0; i < t->count; i++) {
+        size_t end = end_key(a, t->first + i);
+        visible[i] = end > keys->first ? brt_min_size(end - keys->first, keys->count) : 0;
+    }
+    return visible;
+}
+
+/* ---- places ------------------------------------------------------------------------------------------- */
+
+/* Of the tile's first row in query, [batch, rows, dim], and in lse, [batch, rows]. */
+static size_t query_index(const attention *a, const tile *t)
+{
+    return (t->batch_row * a->rows + t->first) * a->dim;
+}
+
+static size_t lse_index(const attention *a, const tile *t)
+{
+    return t->batch_row * a->rows + t->first;
+}
+
+/* Of the tile's i-th row in out. */
+static size_t out_index(const attention *a, const tile *t, size_t i)
+{
+    size_t row = t->batch_row * a->rows + t->first + i;
+    return row / a->how.heads * a->how.out_row + a->how.out_offset + row % a->how.heads * a->how.out_head;
+}
+
+static size_t key_index(const attention *a, size_t batch_row, size_t key)
+{
+    return (batch_row * a->key_rows + key) * a->dim;
+}
+
+static size_t transposed_index(const attention *a, size_t batch_row, size_t index)
+{
+    return (batch_row * a->key_tiles + index) * a->dim * key_stride;
+}
+
+static size_t transposed_count(const attention *a)
+{
+    return a->batch * a->key_tiles * a->dim * key_stride;
+}
+
+/* ---- steps both directions take ------------------------------------------------------------------------- */
+
+static void transpose_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    const attention *a = j->a;
+    size_t batch_row = task / a->key_tiles, index = task % a->key_tiles;
+    size_t first = first_key(a, batch_row) + index * key_tile, at = transposed_index(a, batch_row, index);
+    (void)thread;
+    if (first >= a->keys)
+        return;
+    size_t count = brt_min_size(key_tile, a->keys - first), from = key_index(a, batch_row, first);
+    j->kernels->transpose(count, a->dim, j->key + from, a->dim, j->key_tiles + at, key_stride);
+    if (j->value_tiles)
+        j->kernels->transpose(count, a->dim, j->value + from, a->dim, j->value_tiles + at, key_stride);
+}
+
+/* products [rows, key_tile] = x [rows, dim] times a transposed tile. Whole vectors of keys are computed: what is beyond
+ * the last one seen is never read. */
+static void multiply_transposed(const job *j, size_t rows, const real *x, const real *tiles, size_t batch_row,
+                                const key_range *keys, real *products)
+{
+    const attention *a = j->a;
+    size_t count = brt_ceil_div(keys->count, key_padding) * key_padding;
+    j->kernels->matmul(rows, count, a->dim, x, a->dim, 1, tiles + transposed_index(a, batch_row, keys->index),
+                       key_stride, products, key_stride, false);
+}
+
+/* The tile of a task; the last rows, which see the most keys, first. */
+static tile tile_at(const attention *a, size_t batch_row, size_t item)
+{
+    size_t first = (a->row_tiles - 1 - item) * row_tile;
+    return (tile){batch_row, first, brt_min_size(row_tile, a->rows - first)};
+}
+
+/* ---- forward, many queries ----------------------------------------------------------------------------- */
+
+/* Of one thread: out [row_tile, dim], scores [row_tile or heads, key_tile]. */
+static size_t forward_scratch(const attention *a)
+{
+    return row_tile * a->dim + brt_max_size(row_tile, a->how.heads) * key_stride;
+}
+
+/* Divides by the sums and puts the rows where they belong; a row that saw nothing gets 0. */
+static void finish_tile(const job *j, const tile *t, const real *maximum, const real *sum, const real *weighted)
+{
+    const attention *a = j->a;
+    for (size_t i = 0; i < t->count; i++) {
+        j->kernels->scale(a->dim, sum[i] != 0 ? 1 / sum[i] : 0, weighted + i * a->dim, j->out + out_index(a, t, i));
+        if (j->lse)
+            j->lse[lse_index(a, t) + i] = maximum[i] + (real)log((double)sum[i]);
+    }
+}
+
+static void forward_tile(const job *j, const tile *t, real *scratch)
+{
+    const attention *a = j->a;
+    size_t dim = a->dim, visible[row_tile];
+    real *out = scratch, *scores = out + row_tile * dim, maximum[row_tile], sum[row_tile] = {0};
+    key_range keys;
+    for (size_t i = 0; i < t->count; i++)
+        maximum[i] = -(real)INFINITY;
+    memset(out, 0, t->count * dim * sizeof *out);
+    for (size_t index = 0; keys_at(a, t, index, &keys); index++) {
+        multiply_transposed(j, t->count, j->query + query_index(a, t), j->key_tiles, t->batch_row, &keys, scores);
+        j->kernels->softmax_step(t->count, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
+                                 key_stride, maximum, sum, dim, out, dim);
+        j->kernels->matmul(t->count, dim, keys.count, scores, key_stride, 1,
+                           j->value + key_index(a, t->batch_row, keys.first), dim, out, dim, true);
+    }
+    finish_tile(j, t, maximum, sum, out);
+}
+
+static void forward_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    tile t = tile_at(j->a, task % j->a->batch, task / j->a->batch);
+    forward_tile(j, &t, j->scratch + (size_t)thread * j->scratch_count);
+}
+
+/* ---- forward, few queries: generation ------------------------------------------------------------------- */
+
+/* What all heads of one query got from one chunk of the keys. */
+typedef struct chunk {
+    real *out, *maximum, *sum; /* [heads, dim], [heads], [heads] */
+} chunk;
+
+static size_t chunk_reals(const attention *a)
+{
+    return a->how.heads * (a->dim + 2);
+}
+
+static size_t chunk_tasks(const attention *a)
+{
+    return a->batch * (a->rows / a->how.heads) * a->key_chunks;
+}
+
+static chunk chunk_at(const job *j, size_t task)
+{
+    const attention *a = j->a;
+    real *out = j->chunks + task * chunk_reals(a);
+    return (chunk){out, out + a->how.heads * a->dim, out + a->how.heads * (a->dim + 1)};
+}
+
+/* The rows of one query of the batch: its heads. */
+static tile heads_of(const attention *a, size_t query)
+{
+    size_t queries = a->rows / a->how.heads;
+    return (tile){query / queries, query % queries * a->how.heads, a->how.heads};
+}
+
+static void chunk_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    const attention *a = j->a;
+    tile t = heads_of(a, task / a->key_chunks);
+    size_t first = first_key(a, t.batch_row) + task % a->key_chunks * key_chunk, dim = a->dim;
+    size_t end = brt_min_size(first + key_chunk, end_key(a, t.first));
+    real *scores = j->scratch + (size_t)thread * j->scratch_count;
+    chunk c = chunk_at(j, task);
+    memset(c.out, 0, chunk_reals(a) * sizeof *c.out);
+    for (size_t h = 0; h < t.count; h++)
+        c.maximum[h] = -(real)INFINITY;
+    for (; first < end; first += key_tile) {
+        size_t count = brt_min_size(key_tile, end - first), at = key_index(a, t.batch_row, first);
+        j->kernels->matvec(t.count, count, dim, j->query + query_index(a, &t), dim, j->key + at, dim, scores, key_stride,
+                           false);
+        j->kernels->softmax_step(t.count, count, a->how.scale, NULL, scores, key_stride, c.maximum, c.sum, dim, c.out,
+                                 dim);
+        j->kernels->matmul(t.count, dim, count, scores, key_stride, 1, j->value + at, dim, c.out, dim, true);
+    }
+}
+
+/* Adds one head's results of one more chunk to those of the chunks before. */
+static void join(const attention *a, size_t head, chunk so_far, chunk more)
+{
+    if (more.sum[head] == 0)
+        return;
+    real before = so_far.maximum[head], now = more.maximum[head], most = before > now ? before : now;
+    real keep = (real)exp((double)(before - most)), take = (real)exp((double)(now - most));
+    so_far.maximum[head] = most;
+    so_far.sum[head] = keep * so_far.sum[head] + take * more.sum[head];
+    for (size_t d = head * a->dim; d < (head + 1) * a->dim; d++)
+        so_far.out[d] = keep * so_far.out[d] + take * more.out[d];
+}
+
+static void join_chunks(const job *j, size_t query)
+{
+    const attention *a = j->a;
+    tile t = heads_of(a, query);
+    chunk all = chunk_at(j, query * a->key_chunks);
+    for (size_t i = 1; i < a->key_chunks; i++)
+        for (size_t h = 0; h < t.count; h++)
+            join(a, h, all, chunk_at(j, query * a->key_chunks + i));
+    finish_tile(j, &t, all.maximum, all.sum, all.out);
+}
+
+/* ---- forward --------------------------------------------------------------------------------------------- */
+
+/* What the builder measured, and took for forward alone. */
+typedef struct attributes {
+    attention a;
+    brt_tensor *key_tiles, *chunks; /* one of them */
+    brt_tensor *scratch;
+} attributes;
+
+static void forward(brt_tape *tape, brt_node *node)
+{
+    const attributes *taken = node->attributes;
+    const attention *a = &taken->a;
+    int threads = brt_tape_threads(tape);
+    job j = {.kernels = brt_tape_kernels(tape),
+             .a = a,
+             .query = node->in[0]->data,
+             .key = node->in[1]->data,
+             .value = node->in[2]->data,
+             .out = node->out[0]->data,
+             .lse = node->out[1] ? node->out[1]->data : NULL,
+             .scratch = taken->scratch->data,
+             .scratch_count = forward_scratch(a)};
+    if (taken->chunks) {
+        j.chunks = taken->chunks->data;
+        brt_parallel_for(threads, chunk_tasks(a), chunk_task, &j);
+        for (size_t query = 0; query < a->batch * (a->rows / a->how.heads); query++)
+            join_chunks(&j, query);
+    } else {
+        j.key_tiles = taken->key_tiles->data;
+        brt_parallel_for(threads, a->batch * a->key_tiles, transpose_task, &j);
+        brt_parallel_for(threads, a->batch * a->row_tiles, forward_task, &j);
+    }
+}
+
+/* ---- backward -------------------------------------------------------------------------------------------- */
+
+/* Of one thread: dout and dquery [row_tile, dim], scores and dscores [row_tile, key_tile]. */
+static size_t backward_scratch(const attention *a)
+{
+    return 2 * row_tile * a->dim + 2 * row_tile * key_stride;
+}
+
+/* dout of the tile's rows in one piece, and delta = dout . out of each. */
+static void gather_dout(const job *j, const tile *t, real *dout, real *delta)
+{
+    const attention *a = j->a;
+    for (size_t i = 0; i < t->count; i++, dout += a->dim) {
+        size_t at = out_index(a, t, i);
+        memcpy(dout, j->dout + at, a->dim * sizeof *dout);
+        j->kernels->matvec(1, 1, a->dim, dout, a->dim, j->out + at, a->dim, delta + i, 1, false);
+    }
+}
+
+static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue, real *scratch)
+{
+    const attention *a = j->a;
+    const brt_kernels *kernels = j->kernels;
+    size_t dim = a->dim, rows = t->count, visible[row_tile];
+    real *dout = scratch, *scores = dout + 2 * row_tile * dim, *dscores = scores + row_tile * key_stride;
+    real *dquery = j->dquery ? j->dquery + query_index(a, t) : dout + row_tile * dim, delta[row_tile];
+    const real *query = j->query + query_index(a, t);
+    key_range keys;
+    gather_dout(j, t, dout, delta);
+    memset(dquery, 0, rows * dim * sizeof *dquery);
+    for (size_t index = 0; keys_at(a, t, index, &keys); index++) {
+        size_t at = keys.first * dim;
+        multiply_transposed(j, rows, query, j->key_tiles, t->batch_row, &keys, scores);
+        multiply_transposed(j, rows, dout, j->value_tiles, t->batch_row, &keys, dscores);
+        kernels->softmax_tile_backward(rows, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
+                                       key_stride, j->lse + lse_index(a, t), delta, dscores, key_stride);
+        kernels->matmul(keys.count, dim, rows, scores, 1, key_stride, dout, dim, dvalue + at, dim, true);
+        kernels->matmul(keys.count, dim, rows, dscores, 1, key_stride, query, dim, dkey + at, dim, true);
+        kernels->matmul(rows, dim, keys.count, dscores, key_stride, 1,
+                        j->key + key_index(a, t->batch_row, keys.first), dim, dquery, dim, true);
+    }
+}
+
+static void backward_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    const attention *a = j->a;
+    size_t batch_row = task % a->batch, group = task / a->batch, count = a->key_rows * a->dim;
+    size_t at = (batch_row * a->groups + group) * count;
+    memset(j->partial_dkey + at, 0, count * sizeof(real));
+    memset(j->partial_dvalue + at, 0, count * sizeof(real));
+    for (size_t item = group; item < a->row_tiles; item += a->groups) {
+        tile t = tile_at(a, batch_row, item);
+        backward_tile(j, &t, j->partial_dkey + at, j->partial_dvalue + at,
+                      j->scratch + (size_t)thread * j->scratch_count);
+    }
+}
+
+/* Sums the groups' parts for some keys, in the order of the groups. */
+static void combine(const job *j, size_t batch_row, size_t first, size_t keys, const real *parts, real *gradient)
+{
+    const attention *a = j->a;
+    size_t size = a->key_rows * a->dim, count = keys * a->dim;
+    real *sum = gradient + key_index(a, batch_row, first);
+    const real *part = parts + batch_row * a->groups * size + first * a->dim;
+    memcpy(sum, part, count * sizeof *sum);
+    for (size_t group = 1; group < a->groups; group++)
+        j->kernels->add(count, part + group * size, sum);
+}
+
+static void combine_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    const attention *a = j->a;
+    size_t batch_row = task / a->key_tiles, first = task % a->key_tiles * key_tile;
+    size_t keys = brt_min_size(key_tile, a->key_rows - first);
+    (void)thread;
+    if (j->dkey)
+        combine(j, batch_row, first, keys, j->partial_dkey, j->dkey);
+    if (j->dvalue)
+        combine(j, batch_row, first, keys, j->partial_dvalue, j->dvalue);
+}
+
+static void run_backward(brt_tape *tape, job *j)
+{
+    const attention *a = j->a;
+    int threads = brt_tape_threads(tape);
+    brt_parallel_for(threads, a->batch * a->key_tiles, transpose_task, j);
+    brt_parallel_for(threads, a->batch * a->groups, backward_task, j);
+    brt_parallel_for(threads, a->batch * a->key_tiles, combine_task, j);
+}
+
+static void backward(brt_tape *tape, brt_node *node)
+{
+    const attention *a = &((const attributes *)node->attributes)->a;
+    size_t scratch_count = backward_scratch(a), parts = a->batch * a->groups * a->key_rows * a->dim;
+    brt_gradient dquery = brt_gradient_open(tape, node->in[0]), dkey = brt_gradient_open(tape, node->in[1]);
+    brt_gradient dvalue = brt_gradient_open(tape, node->in[2]);
+    brt_tensor *tiles = brt_scratch(tape, 2 * transposed_count(a)), *partial = brt_scratch(tape, 2 * parts);
+    brt_tensor *scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * scratch_count);
+    if (brt_tape_running(tape)) {
+        job j = {.kernels = brt_tape_kernels(tape),
+                 .a = a,
+                 .query = node->in[0]->data,
+                 .key = node->in[1]->data,
+                 .value = node->in[2]->data,
+                 .out = node->out[0]->data,
+                 .lse = node->out[1]->data,
+                 .key_tiles = tiles->data,
+                 .value_tiles = tiles->data + transposed_count(a),
+                 .scratch = scratch->data,
+                 .scratch_count = scratch_count,
+                 .dout = node->out[0]->gradient,
+                 .dquery = dquery.data,
+                 .dkey = dkey.data,
+                 .dvalue = dvalue.data,
+                 .partial_dkey = partial->data,
+                 .partial_dvalue = partial->data + parts};
+        run_backward(tape, &j);
+    }
+    brt_scratch_free(tape, scratch);
+    brt_scratch_free(tape, partial);
+    brt_scratch_free(tape, tiles);
+    brt_gradient_close(tape, node->in[2], dvalue);
+    brt_gradient_close(tape, node->in[1], dkey);
+    brt_gradient_close(tape, node->in[0], dquery);
+}
+
+static const brt_op op = {.name = "attention", .forward = forward, .backward = backward};
+
+static attention measure(const brt_tensor *query, const brt_tensor *key, const brt_attention *how)
+{
+    size_t queries = query->shape[1];
+    attention a = {.how = *how,
+                   .batch = query->shape[0],
+                   .rows = queries * how->heads,
+                   .dim = query->shape[3],
+                   .key_rows = key->shape[1],
+                   .keys = key->shape[1]};
+    if (how->causal)
+        a.keys = brt_min_size(a.keys, how->first_query + queries);
+    a.row_tiles = brt_ceil_div(a.rows, row_tile);
+    a.key_tiles = brt_ceil_div(a.key_rows, key_tile);
+    a.key_chunks = brt_max_size(1, brt_ceil_div(a.key_rows, key_chunk));
+    a.groups = brt_min_size(a.row_tiles, brt_ceil_div(least_backward_tasks, brt_max_size(1, a.batch)));
+    return a;
+}
+
+/* Of both products, as if every batch row saw from key 0. */
+static size_t count_flops(const attention *a)
+{
+    size_t pairs = 0;
+    for (size_t row = 0; row < a->rows; row += a->how.heads)
+        pairs += end_key(a, row) * a->how.heads;
+    return 4 * a->batch * pairs * a->dim;
+}
+
+void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_tensor *value, const brt_attention *how,
+                      brt_tensor *out)
+{
+    bool recording = brt_tape_recording(tape);
+    attributes taken = {.a = measure(query, key, how)};
+    const attention *a = &taken.a;
+    brt_tensor *lse = recording ? brt_tape_tensor(tape, BRT_SHAPE(a->batch, a->rows)) : NULL;
+    if (!recording && query->shape[1] <= few_queries)
+        taken.chunks = brt_scratch(tape, chunk_tasks(a) * chunk_reals(a));
+    else
+        taken.key_tiles = brt_scratch(tape, transposed_count(a));
+    taken.scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * forward_scratch(a));
+    brt_tape_push(tape,
+                  &(brt_node){.op = &op,
+                              .in = {query, key, value},
+                              .out = {out, lse},
+                              .attributes = &taken,
+                              .flops = count_flops(a)},
+                  sizeof taken);
+    brt_scratch_free(tape, taken.scratch);
+    brt_scratch_free(tape, taken.chunks ? taken.chunks : taken.key_tiles);
+}

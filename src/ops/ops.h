@@ -1,0 +1,61 @@
+/* The operations a model is written in. Each one is a file: its formula, forward and backward side by side. A builder
+ * takes the tape and its inputs and returns its output. Attention has a header of its own. */
+#ifndef BRT_OPS_OPS_H
+#define BRT_OPS_OPS_H
+
+#include "../tensor/gemm.h"
+#include "../tensor/tape.h"
+
+/* table [num_tokens, dim], tokens [batch, time] (lives until backward) -> [batch, time, dim] */
+brt_tensor *brt_op_embedding(brt_tape *tape, brt_tensor *table, const int32_t *tokens, size_t batch, size_t time);
+
+/* x [..., dim], gain [dim] -> (x - mean) / sqrt(variance + 1e-5) * gain */
+brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
+
+/* x [batch, rows, dim] + added [rows, dim] */
+brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added);
+
+/* A weight [out, in], an optional bias [out], and the weight's packed form. */
+typedef struct brt_linear {
+    brt_tensor *weight, *bias;
+    const brt_matrix *matrix;
+} brt_linear;
+/* x [..., in] -> x weight^T + bias + residual; residual [..., out] may be NULL */
+brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear, brt_tensor *residual);
+
+/* x [..., 2 * inner] = a | gate -> gelu(gate) * a, [..., inner] */
+brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x);
+
+/* Cosines and sines of the rotary embedding (Su et al. 2021) times the xPos factors (Sun et al. 2022), for positions
+ * [0, width); query rows carry the factor, key rows its inverse. All are [width, dim]. */
+typedef struct brt_rotation {
+    const real *query_cosine, *query_sine, *key_cosine, *key_sine;
+} brt_rotation;
+
+/* x [batch, time, heads * dim_head] -> [batch, time, heads, dim_head]: each head's vector is normalised and scaled if
+ * `scale` [dim_head] is given, then turned to positions position, position + 1, ... if `rotation` is given. */
+brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t heads, brt_tensor *scale, const brt_rotation *rotation,
+                           size_t position);
+
+/* Keys and values as attention reads them: memory [batch, width, 2 * dim_head] (or NULL) followed by block
+ * [batch, time, 2 * dim_head], each row a raw key and a value; the keys normalised, scaled and turned as above, to
+ * positions 0, 1, ... */
+typedef struct brt_keys {
+    brt_tensor *key, *value; /* [batch, width + time, dim_head] */
+} brt_keys;
+brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, brt_tensor *scale,
+                     const brt_rotation *rotation);
+
+/* [batch, rows, dim]: previous[b], or initial [rows, dim] where reset[b]; previous NULL: initial everywhere.
+ * reset (may be NULL) lives until backward. */
+brt_tensor *brt_op_select_state(brt_tape *tape, brt_tensor *previous, brt_tensor *initial, const bool *reset,
+                                size_t batch);
+
+/* sigmoid(beta) * z + (1 - sigmoid(beta)) * state; beta [dim]; z and state [batch, rows, dim] */
+brt_tensor *brt_op_ema(brt_tape *tape, brt_tensor *beta, brt_tensor *z, brt_tensor *state);
+
+/* logits [..., classes], targets [...] (live until backward) -> loss per row [...], 0 where target == ignore. The
+ * gradient is that of weight * sum of the losses; it takes the place of the logits when recording. */
+brt_tensor *brt_op_cross_entropy(brt_tape *tape, brt_tensor *logits, const int32_t *targets, int32_t ignore, real weight);
+
+#endif
