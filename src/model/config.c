@@ -1,0 +1,427 @@
+#include "config.h"
+
+#include "../base/size.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum key_type { type_integer, type_number, type_boolean, type_integers } key_type;
+
+
+
+typedef struct key {
+    brt_config_key public;
+    key_type type;
+    size_t offset;
+    int64_t smallest; /* of an integer */
+} key;
+
+#define KEY(name, type, smallest, default_value, help)                                                 \
+    {{#name, #type, default_value, help}, type_##type, offsetof(brt_config, name), smallest}
+
+/* In the order of the reference's constructor. */
+static const key keys[] = {
+    KEY(num_tokens, integer, 1, "", "size of the vocabulary; 256 for bytes"),
+    KEY(dim, integer, 1, "", "width of the model"),
+    KEY(depth, integer, 1, "", "number of layers"),
+    KEY(dim_head, integer, 2, "64", "width of an attention head; even"),
+    KEY(heads, integer, 1, "8", "query heads; keys and values have one head for all"),
+    KEY(all_layers_qk_rmsnorm, boolean, 0, "false", "normalise queries and keys in every layer, not only recurrent ones"),
+    KEY(ff_mult, number, 0, "4", "feed-forward width: int(dim * ff_mult * 2 / 3)"),
+    KEY(max_seq_len, integer, 1, "1024", "tokens of one segment; a multiple of block_width"),
+    KEY(block_width, integer, 1, "512", "tokens of a block, and of the memory of the block before"),
+    KEY(recurrent_layers, integers, 0, "depth / 2", "layers, from 1, that write a state"),
+    KEY(read_recurrent_layers, integers, 0, "recurrent_layers", "for each of them the layer, not later, that reads it"),
+    KEY(num_state_vectors, integer, 0, "block_width", "vectors of a state"),
+    KEY(ignore_index, integer, INT32_MIN, "-100", "targets with this value have no loss"),
+    KEY(use_flash_attn, boolean, 0, "false", "kept for compatibility: attention is always tiled"),
+    KEY(use_compressed_mem, boolean, 0, "false", "not supported yet"),
+    KEY(compressed_mem_factor, integer, 1, "4", "not supported yet"),
+};
+#undef KEY
+
+enum { key_count = sizeof keys / sizeof keys[0] };
+
+const brt_config_key *brt_config_key_at(size_t i)
+{
+    return i < key_count ? &keys[i].public : NULL;
+}
+
+static const key *find_key(const char *name)
+{
+    for (size_t i = 0; i < key_count; i++)
+        if (strcmp(keys[i].public.name, name) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+static void *field(brt_config *config, const key *k)
+{
+    return (char *)config + k->offset;
+}
+
+static const void *const_field(const brt_config *config, const key *k)
+{
+    return (const char *)config + k->offset;
+}
+
+static bool is_given(const brt_config *config, const char *name)
+{
+    return config->given >> (find_key(name) - keys) & 1;
+}
+
+brt_status brt_config_create(brt_config **out)
+{
+    brt_config *config = calloc(1, sizeof *config);
+    if (!config)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a configuration");
+    config->dim_head = 64;
+    config->heads = 8;
+    config->ff_mult = 4;
+    config->max_seq_len = 1024;
+    config->block_width = 512;
+    config->ignore_index = -100;
+    config->compressed_mem_factor = 4;
+    *out = config;
+    return BRT_OK;
+}
+
+void brt_config_close(brt_config *config)
+{
+    free(config);
+}
+
+void brt_free(void *memory)
+{
+    free(memory);
+}
+
+/* ---- setting ----------------------------------------------------------------------------------------- */
+
+static brt_status wrong_type(const key *k, const char *what)
+{
+    static const char *const expected[] = {"an integer", "a number", "true or false", "a list of integers"};
+    return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" must be %s", what, k->public.name, expected[k->type]);
+}
+
+static brt_status set_integer(int64_t *to, const key *k, const json_t *value, const char *what)
+{
+    if (!json_is_integer(value))
+        return wrong_type(k, what);
+    int64_t number = json_integer_value(value);
+    if (number < k->smallest || number > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" is %lld; it must lie between %lld and %d", what, k->public.name,
+                        (long long)number, (long long)k->smallest, INT32_MAX);
+    *to = number;
+    return BRT_OK;
+}
+
+static brt_status set_list(brt_layer_list *to, const key *k, const json_t *value, const char *what)
+{
+    if (!json_is_array(value))
+        return wrong_type(k, what);
+    if (json_array_size(value) > BRT_MAX_DEPTH)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" has %zu entries; at most %d are supported", what, k->public.name,
+                        json_array_size(value), BRT_MAX_DEPTH);
+    brt_layer_list list = {0};
+    for (; list.count < json_array_size(value); list.count++) {
+        const json_t *item = json_array_get(value, list.count);
+        if (!json_is_integer(item))
+            return wrong_type(k, what);
+        list.layer[list.count] = json_integer_value(item);
+    }
+    *to = list;
+    return BRT_OK;
+}
+
+static brt_status set_number(double *to, const key *k, const json_t *value, const char *what)
+{
+    if (!json_is_number(value))
+        return wrong_type(k, what);
+    *to = json_number_value(value);
+    return BRT_OK;
+}
+
+static brt_status set_boolean(bool *to, const key *k, const json_t *value, const char *what)
+{
+    if (!json_is_boolean(value))
+        return wrong_type(k, what);
+    *to = json_is_true(value);
+    return BRT_OK;
+}
+
+static brt_status set_value(brt_config *config, const key *k, const json_t *value, const char *what)
+{
+    /* null is Python's None: the default. */
+    if (json_is_null(value))
+        return BRT_OK;
+    void *to = field(config, k);
+    switch (k->type) {
+    case type_integer:
+        BRT_TRY(set_integer(to, k, value, what));
+        break;
+    case type_number:
+        BRT_TRY(set_number(to, k, value, what));
+        break;
+    case type_boolean:
+        BRT_TRY(set_boolean(to, k, value, what));
+        break;
+    case type_integers:
+        BRT_TRY(set_list(to, k, value, what));
+        break;
+    }
+    config->given |= UINT32_C(1) << (k - keys);
+    return BRT_OK;
+}
+
+brt_status brt_config_from_json(brt_config *config, const json_t *object, const char *what)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        const key *k = find_key(name);
+        if (!k)
+            return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" is not an argument of the model", what, name);
+        BRT_TRY(set_value(config, k, value, what));
+    }
+    return BRT_OK;
+}
+
+brt_status brt_config_set(brt_config *config, const char *name, const char *text)
+{
+    const key *k = find_key(name);
+    if (!k)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"%s\" is not an argument of the model", name);
+    bool bare_list = k->type == type_integers && text[0] != '[' && strcmp(text, "null") != 0;
+    size_t size = strlen(text) + 3;
+    char *json = malloc(size);
+    if (!json)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the argument \"%s\"", name);
+    snprintf(json, size, bare_list ? "[%s]" : "%s", text);
+    json_t *value = json_loads(json, JSON_DECODE_ANY, NULL);
+    free(json);
+    if (!value)
+        return wrong_type(k, "model argument");
+    brt_status status = set_value(config, k, value, "model argument");
+    json_decref(value);
+    return status;
+}
+
+static bool is_json_file(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 5 && strcmp(path + length - 5, ".json") == 0;
+}
+
+brt_status brt_config_load(brt_config *config, const char *path)
+{
+    json_t *object;
+    if (is_json_file(path)) {
+        BRT_TRY(brt_json_load(&object, path));
+    } else {
+        size_t size = strlen(path) + sizeof "/config.json";
+        char *inside = malloc(size);
+        if (!inside)
+            return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", path);
+        snprintf(inside, size, "%s/config.json", path);
+        brt_status status = brt_json_load(&object, inside);
+        free(inside);
+        BRT_TRY(status);
+    }
+    brt_status status = brt_config_from_json(config, object, path);
+    json_decref(object);
+    return status;
+}
+
+/* ---- presets ------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *json;
+} presets[] = {
+    {"tiny", "{\"num_tokens\": 256, \"dim\": 128, \"depth\": 4, \"dim_head\": 32, \"heads\": 4, \"max_seq_len\": 512,"
+             " \"block_width\": 64, \"num_state_vectors\": 32}"},
+    {"small", "{\"num_tokens\": 256, \"dim\": 256, \"depth\": 6, \"dim_head\": 64, \"heads\": 4, \"max_seq_len\": 1024,"
+              " \"block_width\": 128, \"num_state_vectors\": 64, \"recurrent_layers\": [4]}"},
+    /* The reference's train.py. */
+    {"reference", "{\"num_tokens\": 256, \"dim\": 512, \"depth\": 6, \"dim_head\": 64, \"heads\": 8,"
+                  " \"max_seq_len\": 1024, \"block_width\": 512, \"num_state_vectors\": 512,"
+                  " \"recurrent_layers\": [4], \"use_flash_attn\": true}"},
+};
+
+brt_status brt_config_preset(brt_config *config, const char *name)
+{
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        if (strcmp(presets[i].name, name) != 0)
+            continue;
+        json_t *object;
+        BRT_TRY(brt_json_parse(&object, presets[i].json, strlen(presets[i].json), name));
+        brt_status status = brt_config_from_json(config, object, name);
+        json_decref(object);
+        return status;
+    }
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no preset \"%s\"; the presets are tiny, small and reference", name);
+}
+
+/* ---- rules --------------------------------------------------------------------------------------------- */
+
+static void fill_defaults(brt_config *config)
+{
+    if (!is_given(config, "recurrent_layers"))
+        config->recurrent_layers = (brt_layer_list){1, {config->depth / 2}};
+    if (!is_given(config, "read_recurrent_layers"))
+        config->read_recurrent_layers = config->recurrent_layers;
+    if (!is_given(config, "num_state_vectors"))
+        config->num_state_vectors = config->block_width;
+}
+
+static brt_status check_required(const brt_config *config)
+{
+    for (size_t i = 0; i < key_count; i++)
+        if (keys[i].public.default_value[0] == '\0' && !(config->given >> i & 1))
+            return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" (%s) must be given", keys[i].public.name, keys[i].public.help);
+    return BRT_OK;
+}
+
+static brt_status check_layers(const brt_config *config)
+{
+    const brt_layer_list *write = &config->recurrent_layers, *read = &config->read_recurrent_layers;
+    if (write->count != read->count)
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"read_recurrent_layers\" has %zu entries and \"recurrent_layers\" %zu; each recurrent layer "
+                        "needs one layer that reads it",
+                        read->count, write->count);
+    for (size_t i = 0; i < write->count; i++) {
+        if (write->layer[i] < 1 || write->layer[i] > config->depth)
+            return BRT_FAIL(BRT_ERROR_CONFIG, "\"recurrent_layers\" names layer %lld; layers range from 1 to depth (%lld)%s",
+                            (long long)write->layer[i], (long long)config->depth,
+                            is_given(config, "recurrent_layers") ? "" : ": the default is depth / 2, so give it");
+        for (size_t j = 0; j < i; j++)
+            if (write->layer[j] == write->layer[i])
+                return BRT_FAIL(BRT_ERROR_CONFIG, "\"recurrent_layers\" names layer %lld twice",
+                                (long long)write->layer[i]);
+        if (read->layer[i] < 1 || read->layer[i] > write->layer[i])
+            return BRT_FAIL(BRT_ERROR_CONFIG,
+                            "\"read_recurrent_layers\" names layer %lld for recurrent layer %lld; a state is read at a "
+                            "layer from 1 up to the one that writes it",
+                            (long long)read->layer[i], (long long)write->layer[i]);
+    }
+    if (write->count && config->num_state_vectors < 1)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"num_state_vectors\" must be at least 1 with recurrent layers");
+    return BRT_OK;
+}
+
+static brt_status check_sizes(const brt_config *config)
+{
+    if (config->depth > BRT_MAX_DEPTH)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"depth\" is %lld; at most %d are supported", (long long)config->depth,
+                        BRT_MAX_DEPTH);
+    if (config->dim_head % 2)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"dim_head\" is %lld; rotary positions need an even number",
+                        (long long)config->dim_head);
+    if (config->max_seq_len % config->block_width)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"max_seq_len\" (%lld) must be a multiple of \"block_width\" (%lld)",
+                        (long long)config->max_seq_len, (long long)config->block_width);
+    double inner = floor((double)config->dim * config->ff_mult * 2 / 3);
+    if (!(inner >= 1 && inner <= INT32_MAX / 2))
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"ff_mult\" (%g) times \"dim\" (%lld) gives a feed-forward width of %g; it must lie between 1 and %d",
+                        config->ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
+    return BRT_OK;
+}
+
+brt_status brt_config_check(brt_config *config)
+{
+    BRT_TRY(check_required(config));
+    if (config->use_compressed_mem || config->compressed_mem_factor != 4)
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "compressed memories (\"%s\") are not supported yet",
+                        config->use_compressed_mem ? "use_compressed_mem" : "compressed_mem_factor");
+    BRT_TRY(check_sizes(config));
+    fill_defaults(config);
+    return check_layers(config);
+}
+
+/* ---- reading back ----------------------------------------------------------------------------------------- */
+
+static json_t *list_to_json(const brt_layer_list *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < list->count; i++)
+        json_array_append_new(array, json_integer(list->layer[i]));
+    return array;
+}
+
+static json_t *number_to_json(double number)
+{
+    return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t)number) : json_real(number);
+}
+
+static json_t *value_to_json(const brt_config *config, const key *k)
+{
+    const void *from = const_field(config, k);
+    switch (k->type) {
+    case type_integer:
+        return json_integer(*(const int64_t *)from);
+    case type_number:
+        return number_to_json(*(const double *)from);
+    case type_boolean:
+        return json_boolean(*(const bool *)from);
+    case type_integers:
+        return list_to_json(from);
+    }
+    return NULL;
+}
+
+json_t *brt_config_to_json(const brt_config *config)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; object && i < key_count; i++)
+        if (json_object_set_new(object, keys[i].public.name, value_to_json(config, &keys[i])) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    return object;
+}
+
+brt_status brt_config_json(const brt_config *config, char **out)
+{
+    json_t *object = brt_config_to_json(config);
+    *out = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(object);
+    return *out ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the configuration as JSON");
+}
+
+int64_t brt_config_get(const brt_config *config, const char *name)
+{
+    const key *k = find_key(name);
+    if (!k)
+        return -1;
+    const void *from = const_field(config, k);
+    switch (k->type) {
+    case type_integer:
+        return *(const int64_t *)from;
+    case type_number:
+        return (int64_t)*(const double *)from;
+    case type_boolean:
+        return *(const bool *)from;
+    case type_integers:
+        return (int64_t)((const brt_layer_list *)from)->count;
+    }
+    return -1;
+}
+
+size_t brt_config_ff_inner(const brt_config *config)
+{
+    return (size_t)((double)config->dim * config->ff_mult * 2 / 3);
+}
+
+bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)
+{
+    for (size_t i = 0; i < config->recurrent_layers.count; i++)
+        if ((size_t)config->recurrent_layers.layer[i] == layer + 1) {
+            *read = (size_t)config->read_recurrent_layers.layer[i] - 1;
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,36 @@
+/* The constructor arguments of the model. config.c has the one table of keys: reading, writing, command-line flags and
+ * documentation come from it. */
+#ifndef BRT_MODEL_CONFIG_H
+#define BRT_MODEL_CONFIG_H
+
+#include "../base/json.h"
+
+enum { BRT_MAX_DEPTH = 1024 };
+
+typedef struct brt_layer_list {
+    size_t count;
+    int64_t layer[BRT_MAX_DEPTH];
+} brt_layer_list;
+
+struct brt_config {
+    int64_t num_tokens, dim, depth, dim_head, heads;
+    bool all_layers_qk_rmsnorm;
+    double ff_mult;
+    int64_t max_seq_len, block_width;
+    brt_layer_list recurrent_layers, read_recurrent_layers; /* counted from 1, as the reference does */
+    int64_t num_state_vectors, ignore_index;
+    bool use_flash_attn, use_compressed_mem;
+    int64_t compressed_mem_factor;
+    uint32_t given; /* bit i: key i was set */
+};
+
+/* Sets every key of the object; `what` names it in errors. */
+brt_status brt_config_from_json(brt_config *config, const json_t *object, const char *what);
+/* A new object with every key. NULL when out of memory. */
+json_t *brt_config_to_json(const brt_config *config);
+/* Width of the feed-forward's hidden layer: int(dim * ff_mult * 2 / 3). */
+size_t brt_config_ff_inner(const brt_config *config);
+/* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */
+bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read);
+
+#endif

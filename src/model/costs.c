@@ -1,0 +1,80 @@
+/* What a model costs: parameters, bytes, and the FLOPs of its matrix products as the reference computes them (full
+ * rectangles of scores, masked or not). */
+#include "stream_state.h"
+
+/* Forward FLOPs of one block of one row. */
+typedef struct block_flops {
+    uint64_t linears;     /* of the tokens, logits included */
+    uint64_t window;      /* attention of a block to itself, all layers; as much again to a memory */
+    uint64_t state_read;  /* opening and reading states */
+    uint64_t state_write; /* what only the next block uses */
+} block_flops;
+
+static block_flops count_block(const brt_config *c)
+{
+    uint64_t dim = (uint64_t)c->dim, head = (uint64_t)c->dim_head, inner = (uint64_t)c->heads * head;
+    uint64_t width = (uint64_t)c->block_width, vectors = (uint64_t)c->num_state_vectors;
+    uint64_t containers = c->recurrent_layers.count, depth = (uint64_t)c->depth, ff = brt_config_ff_inner(c);
+    uint64_t layer = dim * (2 * inner + 2 * head) + 3 * dim * ff;
+    return (block_flops){
+        .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
+        .window = depth * 4 * width * width * inner,
+        /* queries to the state, their share of to_out, the state's keys, the attention itself */
+        .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * head + 4 * width * vectors * inner),
+        .state_write = containers * (2 * vectors * (2 * dim * inner + 2 * inner * dim + dim * dim) +
+                                     4 * vectors * (vectors + width) * inner),
+    };
+}
+
+static uint64_t forward_flops(const block_flops *block, uint64_t blocks)
+{
+    /* The first block has no memory. */
+    return blocks * (block->linears + 2 * block->window + block->state_read + block->state_write) - block->window;
+}
+
+static uint64_t decode_bytes(const brt_model *model)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < model->parameters.count; i++)
+        if (model->parameters.items[i].matrix)
+            bytes += model->parameters.items[i].tensor.count * sizeof(real);
+    /* Weights that only a block's end uses. */
+    for (size_t i = 0; i < model->containers; i++) {
+        const brt_state_container *c = &model->container[i];
+        bytes -= (c->q_from_state.weight->count + c->state_to_q.weight->count + c->state_to_kv.weight->count +
+                  c->to_state_out.weight->count + c->state_out_to_gate.weight->count) *
+                 sizeof(real);
+    }
+    return bytes;
+}
+
+static brt_status check_tokens(const brt_config *config, size_t sample_tokens, size_t segment_tokens)
+{
+    size_t width = (size_t)config->block_width;
+    if (!segment_tokens || segment_tokens % width || !sample_tokens || sample_tokens % segment_tokens)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                        "a sample of %zu tokens in segments of %zu: segments must be multiples of block_width (%zu), "
+                        "samples of segments",
+                        sample_tokens, segment_tokens, width);
+    return BRT_OK;
+}
+
+brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_t segment_tokens, brt_model_costs *out)
+{
+    const brt_config *config = &model->config;
+    uint64_t width = (uint64_t)config->block_width;
+    BRT_TRY(check_tokens(config, sample_tokens, segment_tokens));
+    block_flops block = count_block(config);
+    uint64_t forward = forward_flops(&block, sample_tokens / width), segments = sample_tokens / segment_tokens;
+    *out = (brt_model_costs){0};
+    for (size_t i = 0; i < model->parameters.count; i++)
+        out->parameters += model->parameters.items[i].tensor.count;
+    out->parameter_bytes = out->parameters * sizeof(real);
+    out->flops_per_token = forward_flops(&block, 2) - forward_flops(&block, 1);
+    out->flops_per_token /= width;
+    /* Backward is twice forward, but for the write at a segment's end, whose result is carried detached. */
+    out->train_flops_per_sample = forward + 2 * (forward - segments * block.state_write);
+    out->decode_bytes_per_token = decode_bytes(model);
+    brt_stream_options options = brt_stream_options_init();
+    return brt_stream_measure(model, &options, &out->stream_bytes);
+}

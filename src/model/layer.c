@@ -1,0 +1,80 @@
+#include "layer.h"
+
+#include "../ops/attention.h"
+
+#include <math.h>
+
+static brt_tensor *find(const brt_parameters *parameters, size_t layer, const char *name)
+{
+    brt_parameter *found = brt_parameters_find(parameters, "layers.%zu.%s", layer, name);
+    return found ? &found->tensor : NULL;
+}
+
+static brt_linear find_linear(const brt_parameters *parameters, size_t layer, const char *name)
+{
+    brt_parameter *weight = brt_parameters_find(parameters, "layers.%zu.%s.weight", layer, name);
+    return (brt_linear){&weight->tensor, NULL, weight->matrix};
+}
+
+void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,
+                    const brt_rotation *rotation)
+{
+    *layer = (brt_layer){
+        .heads = (size_t)config->heads,
+        .dim_head = (size_t)config->dim_head,
+        .rotation = rotation,
+        .norm_gain = find(parameters, index, "0.norm.gamma"),
+        .q_scale = find(parameters, index, "0.attn.q_scale"),
+        .k_scale = find(parameters, index, "0.attn.k_scale"),
+        .to_q = find_linear(parameters, index, "0.to_q"),
+        .to_kv = find_linear(parameters, index, "0.to_kv"),
+        .to_out = find_linear(parameters, index, "0.to_out"),
+        .ff_gain = find(parameters, index, "1.0.gamma"),
+        .ff_in = find_linear(parameters, index, "1.1"),
+        .ff_out = find_linear(parameters, index, "1.3"),
+    };
+    for (size_t i = 0; i < config->read_recurrent_layers.count; i++)
+        layer->reads += (size_t)config->read_recurrent_layers.layer[i] == index + 1;
+}
+
+brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x)
+{
+    brt_projection projection = {.normalised = brt_op_layer_norm(tape, x, layer->norm_gain)};
+    projection.raw_keys = brt_op_linear(tape, projection.normalised, &layer->to_kv, NULL);
+    return projection;
+}
+
+/* Causal attention over memory and block, into the first columns of `heard`. */
+static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *normalised, const brt_sight *sight,
+                             brt_tensor *heard)
+{
+    brt_tensor *projected = brt_op_linear(tape, normalised, &layer->to_q, NULL);
+    brt_tensor *query =
+        brt_op_queries(tape, projected, layer->heads, layer->q_scale, layer->rotation, sight->first_query);
+    brt_attention how = {.heads = layer->heads,
+                         .scale = 1 / (real)sqrt((double)layer->dim_head),
+                         .causal = true,
+                         .first_query = sight->first_query,
+                         .first_key = sight->first_key,
+                         .out_row = heard->shape[2],
+                         .out_head = layer->dim_head};
+    brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, heard);
+}
+
+static brt_tensor *feed_forward(brt_tape *tape, const brt_layer *layer, brt_tensor *x)
+{
+    brt_tensor *hidden = brt_op_linear(tape, brt_op_layer_norm(tape, x, layer->ff_gain), &layer->ff_in, NULL);
+    return brt_op_linear(tape, brt_op_geglu(tape, hidden), &layer->ff_out, x);
+}
+
+brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
+                             const brt_sight *sight)
+{
+    /* All heads over the window, then all heads over each state. */
+    size_t inner = layer->heads * layer->dim_head;
+    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner * (1 + layer->reads)));
+    attend_to_window(tape, layer, projection->normalised, sight, heard);
+    for (size_t i = 0; i < layer->reads; i++)
+        brt_state_read(tape, sight->containers[i], &sight->states[i], projection->normalised, heard, inner * (1 + i));
+    return feed_forward(tape, layer, brt_op_linear(tape, heard, &layer->to_out, x));
+}

@@ -1,0 +1,39 @@
+/* One layer: attention over memory, block and states, then a gated feed-forward, both residual. */
+#ifndef BRT_MODEL_LAYER_H
+#define BRT_MODEL_LAYER_H
+
+#include "state_container.h"
+
+typedef struct brt_layer {
+    size_t heads, dim_head;
+    size_t reads; /* states read here */
+    const brt_rotation *rotation;
+    brt_tensor *norm_gain, *q_scale, *k_scale; /* scales NULL without qk normalisation */
+    brt_linear to_q, to_kv, to_out;
+    brt_tensor *ff_gain;
+    brt_linear ff_in, ff_out;
+} brt_layer;
+
+void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,
+                    const brt_rotation *rotation);
+
+/* The layer's input x [batch, time, dim], normalised, and what is made of it for attention. */
+typedef struct brt_projection {
+    brt_tensor *normalised;
+    brt_tensor *raw_keys; /* [batch, time, 2 * dim_head]: key | value, what is remembered */
+} brt_projection;
+brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x);
+
+/* What the queries of a block see. */
+typedef struct brt_sight {
+    brt_keys keys;           /* of memory and block: [batch, keys, dim_head] */
+    const size_t *first_key; /* [batch]: rows without memory see the block only */
+    size_t first_query;      /* key index of the first query: the width of the memory + what the block already holds */
+    const brt_keys *states;  /* [layer->reads], of the states read here, ascending by the layer that writes them */
+    const brt_state_container *const *containers;
+} brt_sight;
+/* -> the layer's output, [batch, time, dim] */
+brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
+                             const brt_sight *sight);
+
+#endif

@@ -1,0 +1,198 @@
+#include "model.h"
+
+#include "../base/size.h"
+
+#include <stdlib.h>
+
+/* ---- making ------------------------------------------------------------------------------------------ */
+
+static void bind_containers(brt_model *model)
+{
+    size_t index = 0, read;
+    for (size_t layer = 0; layer < model->depth; layer++)
+        if (brt_config_writes_state(&model->config, layer, &read))
+            brt_state_container_bind(&model->container[index++], &model->parameters, &model->config, layer, read);
+    size_t reader = 0;
+    for (size_t layer = 0; layer < model->depth; layer++) {
+        model->first_reader[layer] = reader;
+        for (size_t i = 0; i < model->containers; i++)
+            if (model->container[i].read_layer == layer)
+                model->readers[reader++] = &model->container[i];
+    }
+}
+
+static brt_status build(brt_model *model)
+{
+    const brt_config *config = &model->config;
+    BRT_TRY(brt_kernels_select(&model->kernels));
+    BRT_TRY(brt_parameters_create(&model->parameters, config));
+    BRT_TRY(brt_gemm_create(&model->gemm, model->kernels));
+    BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
+    BRT_TRY(brt_rotary_create(&model->rotary, (size_t)config->dim_head, (size_t)config->block_width));
+    model->layers = calloc(model->depth, sizeof *model->layers);
+    model->container = calloc(model->containers + 1, sizeof *model->container);
+    model->readers = calloc(model->containers + 1, sizeof *model->readers);
+    model->first_reader = calloc(model->depth, sizeof *model->first_reader);
+    if (!model->layers || !model->container || !model->readers || !model->first_reader)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu layers", model->depth);
+    for (size_t i = 0; i < model->depth; i++)
+        brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->rotary.rotation);
+    bind_containers(model);
+    model->embedding = &brt_parameters_find(&model->parameters, "token_emb.weight")->tensor;
+    model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
+    brt_parameter *logits = brt_parameters_find(&model->parameters, "to_logits.1.weight");
+    model->to_logits = (brt_linear){&logits->tensor, NULL, logits->matrix};
+    return BRT_OK;
+}
+
+brt_status brt_model_allocate(brt_model **out, const brt_config *config)
+{
+    brt_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a model");
+    model->config = *config;
+    brt_status status = brt_config_check(&model->config);
+    if (status == BRT_OK) {
+        model->depth = (size_t)model->config.depth;
+        model->containers = model->config.recurrent_layers.count;
+        status = build(model);
+    }
+    if (status != BRT_OK) {
+        brt_model_close(model);
+        return status;
+    }
+    *out = model;
+    return BRT_OK;
+}
+
+brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t seed)
+{
+    brt_model *model;
+    BRT_TRY(brt_model_allocate(&model, config));
+    brt_parameters_initialise(&model->parameters, seed);
+    brt_status status = brt_parameters_refresh(&model->parameters, 1);
+    if (status != BRT_OK) {
+        brt_model_close(model);
+        return status;
+    }
+    *out = model;
+    return BRT_OK;
+}
+
+void brt_model_close(brt_model *model)
+{
+    if (!model)
+        return;
+    brt_parameters_close(&model->parameters);
+    brt_gemm_close(model->gemm);
+    brt_rotary_close(&model->rotary);
+    free(model->layers);
+    free(model->container);
+    free(model->readers);
+    free(model->first_reader);
+    free(model);
+}
+
+const brt_config *brt_model_config(const brt_model *model)
+{
+    return &model->config;
+}
+
+size_t brt_model_parameter_count(const brt_model *model)
+{
+    return model->parameters.count;
+}
+
+#ifndef BRT_REAL_DOUBLE
+brt_status brt_model_parameter(const brt_model *model, size_t index, brt_parameter_info *out)
+{
+    if (index >= model->parameters.count)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no parameter %zu: the model has %zu", index,
+                        model->parameters.count);
+    const brt_parameter *parameter = &model->parameters.items[index];
+    *out = (brt_parameter_info){.name = parameter->name,
+                                .data = parameter->tensor.data,
+                                .count = parameter->tensor.count,
+                                .dims = parameter->tensor.dims};
+    for (size_t i = 0; i < out->dims; i++)
+        out->shape[i] = parameter->tensor.shape[i];
+    return BRT_OK;
+}
+#endif
+
+/* ---- forward -------------------------------------------------------------------------------------------- */
+
+brt_status brt_model_check_tokens(const brt_model *model, const int32_t *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= model->config.num_tokens)
+            return BRT_FAIL(BRT_ERROR_ARGUMENT, "token %d at position %zu is not in the vocabulary: 0 to %lld",
+                            tokens[i], i, (long long)model->config.num_tokens - 1);
+    return BRT_OK;
+}
+
+
+enum { most_containers = BRT_MAX_DEPTH };
+
+typedef struct pass {
+    brt_tape *tape;
+    const brt_model *model;
+    brt_block *block;
+    brt_state_view view[most_containers];
+    brt_keys keys[most_containers]; /* in the order of model->readers */
+} pass;
+
+static void open_states(pass *p, size_t layer)
+{
+    const brt_model *model = p->model;
+    for (size_t i = 0; i < model->layers[layer].reads; i++) {
+        size_t reader = model->first_reader[layer] + i;
+        const brt_state_container *container = model->readers[reader];
+        size_t index = (size_t)(container - model->container);
+        p->view[index] = brt_state_open(p->tape, container, p->block->state[index]);
+        p->keys[reader] = brt_state_keys(p->tape, container, &p->view[index]);
+    }
+}
+
+static void write_states(pass *p, size_t layer, brt_tensor *raw_keys)
+{
+    const brt_model *model = p->model;
+    for (size_t i = 0; i < model->containers; i++)
+        if (model->container[i].write_layer == layer)
+            p->block->state[i] = brt_state_write(p->tape, &model->container[i], &p->view[i], raw_keys);
+}
+
+static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
+{
+    const brt_model *model = p->model;
+    const brt_layer *layer = &model->layers[index];
+    brt_block *block = p->block;
+    brt_projection projection = brt_layer_project(p->tape, layer, x);
+    open_states(p, index);
+    brt_sight sight = {
+        .keys = brt_op_keys(p->tape, block->memory[index], projection.raw_keys, layer->k_scale, layer->rotation),
+        .first_key = block->first_key,
+        .first_query = (size_t)model->config.block_width,
+        .states = p->keys + model->first_reader[index],
+        .containers = model->readers + model->first_reader[index],
+    };
+    brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight);
+    if (block->writes_state)
+        write_states(p, index, projection.raw_keys);
+    block->memory[index] = projection.raw_keys;
+    return y;
+}
+
+brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block)
+{
+    pass p = {.tape = tape, .model = model, .block = block};
+    brt_tensor *x = brt_op_embedding(tape, model->embedding, block->tokens, block->batch, block->time);
+    for (size_t layer = 0; layer < model->depth; layer++)
+        x = run_layer(&p, layer, x);
+    return x;
+}
+
+brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x)
+{
+    return brt_op_linear(tape, brt_op_layer_norm(tape, x, model->final_gain), &model->to_logits, NULL);
+}

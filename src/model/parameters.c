@@ -1,0 +1,245 @@
+#include "parameters.h"
+
+#include "../base/parallel.h"
+#include "../base/rng.h"
+#include "../base/size.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { alignment_reals = 16 };
+
+/* ---- declaration: called twice, first to count, then to fill ------------------------------------------- */
+
+typedef struct declaration {
+    brt_parameters *parameters;
+    char prefix[64];
+    bool overflow;
+} declaration;
+
+static void add(declaration *d, const char *name, brt_initialisation initialisation, size_t dims, const size_t *shape)
+{
+    brt_parameters *p = d->parameters;
+    size_t count = 1;
+    for (size_t i = 0; i < dims; i++)
+        d->overflow |= !brt_mul_ok(count, shape[i], &count);
+    size_t padded = brt_ceil_div(count, alignment_reals) * alignment_reals;
+    if (p->items) {
+        brt_parameter *item = &p->items[p->count];
+        snprintf(item->name, sizeof item->name, "%s%s", d->prefix, name);
+        item->initialisation = initialisation;
+        item->fan_in = shape[dims - 1];
+        item->tensor = (brt_tensor){.data = p->memory + p->total,
+                                    .dims = dims,
+                                    .count = count,
+                                    .data_offset = BRT_WORKSPACE_NONE,
+                                    .gradient_offset = BRT_WORKSPACE_NONE};
+        memcpy(item->tensor.shape, shape, dims * sizeof *shape);
+        item->decays = initialisation == BRT_INIT_LINEAR && dims == 2;
+    }
+    d->overflow |= padded < count || !brt_add_ok(p->total, padded, &p->total);
+    p->count++;
+}
+
+static void add_linear(declaration *d, const char *name, size_t out, size_t in)
+{
+    add(d, name, BRT_INIT_LINEAR, BRT_SHAPE(out, in));
+}
+
+static void add_scales(declaration *d, const char *attention, size_t dim_head)
+{
+    static const char *const scales[] = {"q_scale", "k_scale"};
+    for (size_t i = 0; i < 2; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%s.%s", attention, scales[i]);
+        add(d, name, BRT_INIT_ONES, BRT_SHAPE(dim_head));
+    }
+}
+
+static void add_state_container(declaration *d, const brt_config *c)
+{
+    size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, inner = (size_t)c->heads * dim_head;
+    size_t vectors = (size_t)c->num_state_vectors, outside = strlen(d->prefix);
+    snprintf(d->prefix + outside, sizeof d->prefix - outside, "state_container.");
+    add(d, "init_state", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(vectors, dim));
+    add(d, "state_pos_ids", BRT_INIT_NORMAL, BRT_SHAPE(vectors, dim));
+    add(d, "learned_ema_beta", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(dim));
+    add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+    add_linear(d, "q_to_state.weight", inner, dim);
+    add_linear(d, "q_from_state.weight", inner, dim);
+    add_linear(d, "state_to_q.weight", inner, dim);
+    add_linear(d, "state_to_kv.weight", 2 * dim_head, dim);
+    add_linear(d, "to_state_out.weight", dim, 2 * inner);
+    add_scales(d, "to_state_cross_attn", dim_head);
+    add_scales(d, "state_self_attn", dim_head);
+    add_scales(d, "from_state_cross_attn", dim_head);
+    add_linear(d, "state_out_to_gate.weight", dim, dim);
+    add(d, "state_out_to_gate.bias", BRT_INIT_LINEAR, BRT_SHAPE(dim));
+    if (d->parameters->items) /* PyTorch draws a bias from its weight's fan-in */
+        d->parameters->items[d->parameters->count - 1].fan_in = dim;
+    d->prefix[outside] = '\0';
+}
+
+static size_t reads_at(const brt_config *c, size_t layer)
+{
+    size_t reads = 0;
+    for (size_t i = 0; i < c->read_recurrent_layers.count; i++)
+        reads += (size_t)c->read_recurrent_layers.layer[i] == layer + 1;
+    return reads;
+}
+
+static void add_layer(declaration *d, const brt_config *c, size_t layer)
+{
+    size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, heads = (size_t)c->heads;
+    size_t inner = heads * dim_head, ff_inner = brt_config_ff_inner(c), read;
+    bool recurrent = brt_config_writes_state(c, layer, &read);
+    snprintf(d->prefix, sizeof d->prefix, "layers.%zu.0.", layer);
+    add(d, "norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+    add_linear(d, "to_q.weight", inner, dim);
+    add_linear(d, "to_kv.weight", 2 * dim_head, dim);
+    if (recurrent || c->all_layers_qk_rmsnorm)
+        add_scales(d, "attn", dim_head);
+    add_linear(d, "to_out.weight", dim, inner * (1 + reads_at(c, layer)));
+    if (recurrent)
+        add_state_container(d, c);
+    snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
+    add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+    add_linear(d, "1.weight", 2 * ff_inner, dim);
+    add_linear(d, "3.weight", dim, ff_inner);
+}
+
+static brt_status declare(brt_parameters *parameters, const brt_config *c)
+{
+    size_t dim = (size_t)c->dim, num_tokens = (size_t)c->num_tokens, inner;
+    declaration d = {.parameters = parameters};
+    parameters->count = parameters->total = 0;
+    /* Products of two arguments below this stay far from overflow. */
+    d.overflow = !brt_mul_ok((size_t)c->heads, (size_t)c->dim_head, &inner) || inner > INT32_MAX;
+    if (!d.overflow) {
+        add(&d, "token_emb.weight", BRT_INIT_NORMAL, BRT_SHAPE(num_tokens, dim));
+        for (size_t layer = 0; layer < (size_t)c->depth; layer++)
+            add_layer(&d, c, layer);
+        d.prefix[0] = '\0';
+        add(&d, "to_logits.0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+        add_linear(&d, "to_logits.1.weight", num_tokens, dim);
+    }
+    if (d.overflow || parameters->total > (SIZE_MAX >> 8) / sizeof(real))
+        return BRT_FAIL(BRT_ERROR_CONFIG, "the configuration describes more parameters than a machine can address");
+    return BRT_OK;
+}
+
+brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config)
+{
+    *parameters = (brt_parameters){0};
+    BRT_TRY(declare(parameters, config));
+    size_t bytes = parameters->total * sizeof(real);
+    parameters->memory = aligned_alloc(64, brt_ceil_div(bytes, 64) * 64);
+    parameters->items = calloc(parameters->count, sizeof *parameters->items);
+    if (!parameters->memory || !parameters->items) {
+        brt_parameters_close(parameters);
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of parameters", bytes);
+    }
+    return declare(parameters, config);
+}
+
+void brt_parameters_close(brt_parameters *parameters)
+{
+    for (size_t i = 0; parameters->items && i < parameters->count; i++)
+        brt_matrix_close(parameters->items[i].matrix);
+    free(parameters->items);
+    free(parameters->memory);
+    *parameters = (brt_parameters){0};
+}
+
+brt_status brt_parameters_pack(brt_parameters *parameters, brt_gemm *gemm)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        brt_parameter *item = &parameters->items[i];
+        if (item->decays)
+            BRT_TRY(brt_matrix_create(&item->matrix, gemm, item->tensor.shape[0], item->tensor.shape[1],
+                                      item->tensor.data));
+    }
+    return BRT_OK;
+}
+
+typedef struct refreshing {
+    const brt_parameters *parameters;
+    brt_status *status; /* [count] */
+} refreshing;
+
+static void refresh_task(void *context, size_t task, int thread)
+{
+    refreshing *r = context;
+    brt_matrix *matrix = r->parameters->items[task].matrix;
+    (void)thread;
+    r->status[task] = matrix ? brt_matrix_refresh(matrix) : BRT_OK;
+}
+
+brt_status brt_parameters_refresh(const brt_parameters *parameters, int threads)
+{
+    brt_status *status = calloc(parameters->count, sizeof *status);
+    if (!status)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for packing the weights");
+    refreshing r = {parameters, status};
+    brt_parallel_for(threads, parameters->count, refresh_task, &r);
+    brt_status first = BRT_OK;
+    for (size_t i = 0; i < parameters->count && first == BRT_OK; i++)
+        first = status[i];
+    free(status);
+    return first == BRT_OK ? BRT_OK : BRT_FAIL(first, "packing the weights failed");
+}
+
+brt_parameter *brt_parameters_find(const brt_parameters *parameters, const char *format, ...)
+{
+    char name[sizeof parameters->items[0].name];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name, sizeof name, format, arguments);
+    va_end(arguments);
+    for (size_t i = 0; i < parameters->count; i++)
+        if (strcmp(parameters->items[i].name, name) == 0)
+            return &parameters->items[i];
+    return NULL;
+}
+
+/* ---- initial values -------------------------------------------------------------------------------------- */
+
+enum { initialisation_streams = 1 << 16 }; /* random streams from here on, one a parameter */
+
+static double draw(const brt_parameter *parameter, uint64_t seed, uint64_t stream, uint64_t index)
+{
+    switch (parameter->initialisation) {
+    case BRT_INIT_ONES:
+        return 1;
+    case BRT_INIT_NORMAL:
+        return brt_rng_normal(seed, stream, index);
+    case BRT_INIT_SMALL_NORMAL:
+        return 0.1 * brt_rng_normal(seed, stream, index);
+    case BRT_INIT_LINEAR:
+        return (2 * brt_rng_uniform(seed, stream, index) - 1) / sqrt((double)parameter->fan_in);
+    }
+    return 0;
+}
+
+typedef struct drawing {
+    brt_parameters *parameters;
+    uint64_t seed;
+} drawing;
+
+static void draw_task(void *context, size_t task, int thread)
+{
+    const drawing *d = context;
+    const brt_parameter *parameter = &d->parameters->items[task];
+    (void)thread;
+    for (size_t i = 0; i < parameter->tensor.count; i++)
+        parameter->tensor.data[i] = (real)draw(parameter, d->seed, initialisation_streams + task, i);
+}
+
+void brt_parameters_initialise(brt_parameters *parameters, uint64_t seed)
+{
+    drawing d = {parameters, seed};
+    brt_parallel_for(brt_processor_count(), parameters->count, draw_task, &d);
+}

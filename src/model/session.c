@@ -1,0 +1,183 @@
+/* A stream as a file: raw windows, states and positions, from which everything else is made again. It is a safetensors
+ * file, so that other tools can read it. */
+#define _GNU_SOURCE
+#include "stream_state.h"
+
+#include "../base/size.h"
+#include "../ckpt/safetensors.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char session_format[] = "brt-session-1";
+
+/* One carried array: its place in the stream and in the file. */
+typedef struct item {
+    char name[32];
+    const char *dtype;
+    size_t dims, shape[4];
+    void *data;
+    size_t bytes;
+} item;
+
+static item make_item(const char *name, size_t index, const char *dtype, size_t item_bytes, void *data, size_t dims,
+                      const size_t *shape)
+{
+    item made = {.dtype = dtype, .dims = dims, .data = data, .bytes = item_bytes};
+    snprintf(made.name, sizeof made.name, "%s.%zu", name, index);
+    for (size_t i = 0; i < dims; i++) {
+        made.shape[i] = shape[i];
+        made.bytes *= shape[i];
+    }
+    return made;
+}
+
+static size_t item_count(const brt_stream *stream)
+{
+    return 2 + 2 * stream->model->depth + stream->model->containers;
+}
+
+static void list_items(const brt_stream *stream, item *items)
+{
+    const brt_config *config = &stream->model->config;
+    size_t rows = stream->rows, width = (size_t)config->block_width, raw = 2 * (size_t)config->dim_head;
+    *items++ = make_item("position", 0, "U64", sizeof(uint64_t), stream->position, BRT_SHAPE(rows));
+    *items++ = make_item("first_key", 0, "U64", sizeof(size_t), stream->first_key, BRT_SHAPE(rows));
+    for (size_t i = 0; i < stream->model->depth; i++) {
+        *items++ = make_item("memory", i, "F32", sizeof(real), stream->window[i].memory, BRT_SHAPE(rows, width, raw));
+        *items++ = make_item("block", i, "F32", sizeof(real), stream->window[i].block, BRT_SHAPE(rows, width, raw));
+    }
+    for (size_t i = 0; i < stream->model->containers; i++)
+        *items++ = make_item("state", i, "F32", sizeof(real), stream->carried[i].state,
+                             BRT_SHAPE(rows, (size_t)config->num_state_vectors, (size_t)config->dim));
+}
+
+static item *make_items(const brt_stream *stream)
+{
+    item *items = calloc(item_count(stream), sizeof *items);
+    if (items)
+        list_items(stream, items);
+    return items;
+}
+
+static brt_status write_items(const brt_stream *stream, const item *items, const char *path, const char *note)
+{
+    size_t count = item_count(stream);
+    brt_tensor_source *sources = calloc(count, sizeof *sources);
+    if (!sources)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the session %s", path);
+    for (size_t i = 0; i < count; i++) {
+        sources[i] = (brt_tensor_source){
+            .name = items[i].name, .dtype = items[i].dtype, .dims = items[i].dims, .data = items[i].data};
+        memcpy(sources[i].shape, items[i].shape, items[i].dims * sizeof items[i].shape[0]);
+    }
+    char filled[32], has_memory[4];
+    snprintf(filled, sizeof filled, "%zu", stream->filled);
+    snprintf(has_memory, sizeof has_memory, "%d", stream->has_memory);
+    const char *const metadata[] = {"format", session_format,           "filled", filled, "has_memory",
+                                    has_memory, "note", note ? note : "", NULL};
+    brt_status status = brt_safetensors_write(path, sources, count, metadata);
+    free(sources);
+    return status;
+}
+
+brt_status brt_stream_save(const brt_stream *stream, const char *path, const char *note)
+{
+    item *items = make_items(stream);
+    if (!items)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the session %s", path);
+    brt_status status = write_items(stream, items, path, note);
+    free(items);
+    return status;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------------ */
+
+static brt_status check_item(const brt_safetensors *file, const item *wanted, brt_tensor_info *found)
+{
+    if (!brt_safetensors_find(file, wanted->name, found) || strcmp(found->dtype, wanted->dtype) != 0)
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s has no \"%s\" of type %s", brt_safetensors_path(file),
+                        wanted->name, wanted->dtype);
+    bool same = found->dims == wanted->dims;
+    for (size_t i = 0; same && i < found->dims; i++)
+        same = found->shape[i] == wanted->shape[i];
+    if (!same)
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s is of another model or number of rows: \"%s\" has another "
+                        "shape than this stream's",
+                        brt_safetensors_path(file), wanted->name);
+    return BRT_OK;
+}
+
+static brt_status read_number(const brt_safetensors *file, const char *key, size_t most, size_t *out)
+{
+    const char *text = brt_safetensors_metadata(file, key);
+    char *end;
+    unsigned long long number = text ? strtoull(text, &end, 10) : 0;
+    if (!text || end == text || *end || number > most)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s has no valid \"%s\": a number up to %zu was expected",
+                        brt_safetensors_path(file), key, most);
+    *out = (size_t)number;
+    return BRT_OK;
+}
+
+static brt_status check_first_keys(const brt_safetensors *file, const brt_stream *stream, const void *data)
+{
+    size_t width = (size_t)stream->model->config.block_width;
+    for (size_t row = 0; row < stream->rows; row++) {
+        size_t first_key;
+        memcpy(&first_key, (const char *)data + row * sizeof first_key, sizeof first_key);
+        if (first_key != 0 && first_key != width)
+            return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s begins row %zu at key %zu; it must be 0 or %zu",
+                            brt_safetensors_path(file), row, first_key, width);
+    }
+    return BRT_OK;
+}
+
+/* Everything is checked before the stream is touched: a bad file leaves it as it was. */
+static brt_status read_items(brt_stream *stream, const brt_safetensors *file, const item *items)
+{
+    size_t count = item_count(stream), filled, has_memory;
+    const char *format = brt_safetensors_metadata(file, "format");
+    if (!format || strcmp(format, session_format) != 0)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a session file", brt_safetensors_path(file));
+    BRT_TRY(read_number(file, "filled", (size_t)stream->model->config.block_width - 1, &filled));
+    BRT_TRY(read_number(file, "has_memory", 1, &has_memory));
+    brt_tensor_info info;
+    for (size_t i = 0; i < count; i++) {
+        BRT_TRY(check_item(file, &items[i], &info));
+        if (items[i].data == stream->first_key)
+            BRT_TRY(check_first_keys(file, stream, info.data));
+    }
+    for (size_t i = 0; i < count; i++) {
+        brt_safetensors_find(file, items[i].name, &info);
+        memcpy(items[i].data, info.data, items[i].bytes);
+    }
+    stream->filled = filled;
+    stream->has_memory = has_memory;
+    return brt_stream_prepare(stream);
+}
+
+static brt_status copy_note(const brt_safetensors *file, char **note)
+{
+    const char *text = brt_safetensors_metadata(file, "note");
+    if (!note)
+        return BRT_OK;
+    *note = strdup(text ? text : "");
+    return *note ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the session's note");
+}
+
+brt_status brt_stream_load(brt_stream *stream, const char *path, char **note)
+{
+    brt_safetensors *file;
+    BRT_TRY(brt_safetensors_open(&file, path));
+    item *items = make_items(stream);
+    brt_status status = items ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for loading the session %s", path);
+    if (status == BRT_OK)
+        status = read_items(stream, file, items);
+    if (status == BRT_OK)
+        status = copy_note(file, note);
+    free(items);
+    brt_safetensors_close(file);
+    return status;
+}

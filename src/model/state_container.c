@@ -1,0 +1,107 @@
+#include "state_container.h"
+
+#include "../ops/attention.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static brt_tensor *find(const brt_parameters *parameters, const char *prefix, const char *name)
+{
+    return &brt_parameters_find(parameters, "%s%s", prefix, name)->tensor;
+}
+
+static brt_linear find_linear(const brt_parameters *parameters, const char *prefix, const char *name)
+{
+    brt_parameter *weight = brt_parameters_find(parameters, "%s%s.weight", prefix, name);
+    brt_parameter *bias = brt_parameters_find(parameters, "%s%s.bias", prefix, name);
+    return (brt_linear){&weight->tensor, bias ? &bias->tensor : NULL, weight->matrix};
+}
+
+void brt_state_container_bind(brt_state_container *container, const brt_parameters *parameters,
+                              const brt_config *config, size_t write_layer, size_t read_layer)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "layers.%zu.0.state_container.", write_layer);
+    *container = (brt_state_container){
+        .write_layer = write_layer,
+        .read_layer = read_layer,
+        .heads = (size_t)config->heads,
+        .dim_head = (size_t)config->dim_head,
+        .initial = find(parameters, prefix, "init_state"),
+        .ids = find(parameters, prefix, "state_pos_ids"),
+        .beta = find(parameters, prefix, "learned_ema_beta"),
+        .norm_gain = find(parameters, prefix, "state_norm.gamma"),
+        .q_to_state = find_linear(parameters, prefix, "q_to_state"),
+        .q_from_state = find_linear(parameters, prefix, "q_from_state"),
+        .state_to_q = find_linear(parameters, prefix, "state_to_q"),
+        .state_to_kv = find_linear(parameters, prefix, "state_to_kv"),
+        .to_state_out = find_linear(parameters, prefix, "to_state_out"),
+        .state_out_to_gate = find_linear(parameters, prefix, "state_out_to_gate"),
+        .to_state_q_scale = find(parameters, prefix, "to_state_cross_attn.q_scale"),
+        .to_state_k_scale = find(parameters, prefix, "to_state_cross_attn.k_scale"),
+        .self_q_scale = find(parameters, prefix, "state_self_attn.q_scale"),
+        .self_k_scale = find(parameters, prefix, "state_self_attn.k_scale"),
+        .from_state_q_scale = find(parameters, prefix, "from_state_cross_attn.q_scale"),
+        .from_state_k_scale = find(parameters, prefix, "from_state_cross_attn.k_scale"),
+    };
+}
+
+brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
+{
+    brt_state_view view = {.state = state};
+    view.normalised = brt_op_add_rows(tape, brt_op_layer_norm(tape, state, container->norm_gain), container->ids);
+    view.raw_keys = brt_op_linear(tape, view.normalised, &container->state_to_kv, NULL);
+    return view;
+}
+
+brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
+{
+    return brt_op_keys(tape, NULL, view->raw_keys, container->to_state_k_scale, NULL);
+}
+
+/* State attentions have neither positions nor a mask. */
+static brt_attention unmasked(const brt_state_container *container, size_t row, size_t offset, size_t head)
+{
+    return (brt_attention){.heads = container->heads,
+                           .scale = 1 / (real)sqrt((double)container->dim_head),
+                           .out_row = row,
+                           .out_offset = offset,
+                           .out_head = head};
+}
+
+void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys, brt_tensor *x,
+                    brt_tensor *out, size_t offset)
+{
+    brt_tensor *projected = brt_op_linear(tape, x, &container->q_to_state, NULL);
+    brt_tensor *query = brt_op_queries(tape, projected, container->heads, container->to_state_q_scale, NULL, 0);
+    brt_attention how = unmasked(container, out->shape[2], offset, container->dim_head);
+    brt_op_attention(tape, query, keys->key, keys->value, &how, out);
+}
+
+/* The state's own queries attend to one set of keys; head h of the result goes to columns
+ * [2h * dim_head + offset, ...): the reference concatenates self and cross attention within each head. */
+static void attend_from_state(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
+                              const brt_linear *to_query, brt_tensor *q_scale, brt_tensor *raw_keys,
+                              brt_tensor *k_scale, brt_tensor *out, size_t offset)
+{
+    brt_tensor *projected = brt_op_linear(tape, normalised, to_query, NULL);
+    brt_tensor *query = brt_op_queries(tape, projected, container->heads, q_scale, NULL, 0);
+    brt_keys keys = brt_op_keys(tape, NULL, raw_keys, k_scale, NULL);
+    brt_attention how = unmasked(container, out->shape[2], offset, 2 * container->dim_head);
+    brt_op_attention(tape, query, keys.key, keys.value, &how, out);
+}
+
+brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
+                            brt_tensor *block)
+{
+    const brt_state_container *c = container;
+    size_t batch = view->state->shape[0], vectors = view->state->shape[1];
+    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(batch, vectors, 2 * c->heads * c->dim_head));
+    attend_from_state(tape, c, view->normalised, &c->state_to_q, c->self_q_scale, view->raw_keys, c->self_k_scale,
+                      heard, 0);
+    attend_from_state(tape, c, view->normalised, &c->q_from_state, c->from_state_q_scale, block,
+                      c->from_state_k_scale, heard, c->dim_head);
+    brt_tensor *out = brt_op_linear(tape, heard, &c->to_state_out, NULL);
+    brt_tensor *update = brt_op_linear(tape, out, &c->state_out_to_gate, NULL);
+    return brt_op_ema(tape, c->beta, update, view->state);
+}

@@ -1,0 +1,44 @@
+/* A recurrent state: a set of vectors per row, read by one layer and written, through a gate, by the same or a later
+ * one, once per block (Hutchins et al. 2022, section 3.2). */
+#ifndef BRT_MODEL_STATE_CONTAINER_H
+#define BRT_MODEL_STATE_CONTAINER_H
+
+#include "../ops/ops.h"
+#include "parameters.h"
+
+typedef struct brt_state_container {
+    size_t write_layer, read_layer; /* from 0 */
+    size_t heads, dim_head;
+    brt_tensor *initial;  /* [vectors, dim] */
+    brt_tensor *ids;      /* [vectors, dim] */
+    brt_tensor *beta;     /* [dim], the gate */
+    brt_tensor *norm_gain;
+    brt_linear q_to_state, q_from_state, state_to_q, state_to_kv, to_state_out, state_out_to_gate;
+    brt_tensor *to_state_q_scale, *to_state_k_scale;
+    brt_tensor *self_q_scale, *self_k_scale;
+    brt_tensor *from_state_q_scale, *from_state_k_scale;
+} brt_state_container;
+
+void brt_state_container_bind(brt_state_container *container, const brt_parameters *parameters,
+                              const brt_config *config, size_t write_layer, size_t read_layer);
+
+/* What reading and writing share: the state as it was before the block. */
+typedef struct brt_state_view {
+    brt_tensor *state;      /* [batch, vectors, dim] */
+    brt_tensor *normalised; /* LayerNorm(state) + ids */
+    brt_tensor *raw_keys;   /* [batch, vectors, 2 * dim_head]: key | value */
+} brt_state_view;
+brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state);
+/* Keys and values for the readers. */
+brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view);
+
+/* The layer that reads: its normalised input x [batch, time, dim] attends to the state; the result goes to columns
+ * `offset`.. of out [batch, time, width]. */
+void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys, brt_tensor *x,
+                    brt_tensor *out, size_t offset);
+/* The layer that writes: the state attends to itself and to the block's raw keys and values
+ * [batch, block, 2 * dim_head]; returns the next state. */
+brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
+                            brt_tensor *block);
+
+#endif

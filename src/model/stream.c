@@ -1,0 +1,472 @@
+#include "stream_state.h"
+
+#include "../base/parallel.h"
+#include "../base/size.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { logits_rows = 64 }; /* positions whose logits are computed at a time: bounds memory for large vocabularies */
+
+static size_t block_width(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.block_width;
+}
+
+static size_t model_dim(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.dim;
+}
+
+static size_t dim_head(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.dim_head;
+}
+
+static size_t vectors(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.num_state_vectors;
+}
+
+/* ---- making: one allocation for everything that is carried ------------------------------------------------ */
+
+typedef struct placement {
+    unsigned char *base; /* NULL: only count */
+    size_t used;
+    bool overflow;
+} placement;
+
+static void *place(placement *p, size_t a, size_t b, size_t c, size_t item)
+{
+    size_t bytes = item;
+    if (!brt_mul_ok(bytes, a, &bytes) || !brt_mul_ok(bytes, b, &bytes) || !brt_mul_ok(bytes, c, &bytes) ||
+        bytes > SIZE_MAX / 4 - p->used) {
+        p->overflow = true;
+        return NULL;
+    }
+    void *at = p->base ? p->base + p->used : NULL;
+    p->used += brt_ceil_div(bytes, 64) * 64;
+    return at;
+}
+
+static void place_arrays(brt_stream *s, placement *p)
+{
+    size_t rows = s->rows, width = block_width(s), dim = model_dim(s), head = dim_head(s);
+    s->position = place(p, rows, 1, 1, sizeof *s->position);
+    s->first_key = place(p, rows, 1, 1, sizeof *s->first_key);
+    s->x = place(p, rows, width, dim, sizeof *s->x);
+    s->tokens = place(p, rows, width, 1, sizeof *s->tokens);
+    for (size_t i = 0; i < s->model->depth; i++) {
+        brt_window *window = &s->window[i];
+        window->memory = place(p, rows, width, 2 * head, sizeof(real));
+        window->block = place(p, rows, width, 2 * head, sizeof(real));
+        window->key = place(p, rows, 2 * width, head, sizeof(real));
+        window->value = place(p, rows, 2 * width, head, sizeof(real));
+    }
+    for (size_t i = 0; i < s->model->containers; i++) {
+        brt_carried_state *carried = &s->carried[i];
+        carried->state = place(p, rows, vectors(s), dim, sizeof(real));
+        carried->key = place(p, rows, vectors(s), head, sizeof(real));
+        carried->value = place(p, rows, vectors(s), head, sizeof(real));
+    }
+}
+
+static brt_status allocate(brt_stream *stream)
+{
+    placement count = {0};
+    place_arrays(stream, &count);
+    if (count.overflow)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "a stream of %zu rows is larger than a machine can address", stream->rows);
+    stream->memory_bytes = count.used;
+    if (stream->memory_bytes) {
+        stream->memory = aligned_alloc(64, stream->memory_bytes);
+        if (!stream->memory)
+            return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream of %zu bytes", stream->memory_bytes);
+        memset(stream->memory, 0, stream->memory_bytes);
+    }
+    placement real_one = {.base = stream->memory};
+    place_arrays(stream, &real_one);
+    return BRT_OK;
+}
+
+static void run_part(brt_stream *stream, size_t time);
+static void commit_block(brt_stream *stream);
+static brt_tensor *part_logits(brt_stream *stream, size_t row, size_t first, size_t count, size_t time);
+
+/* Everything a feed may ask of the tape, without memory: the most is asked by a whole block. */
+static brt_status plan(brt_stream *stream)
+{
+    size_t width = block_width(stream);
+    for (size_t time = width;; time /= 2) {
+        run_part(stream, time);
+        part_logits(stream, 0, 0, brt_min_size(time, logits_rows), time);
+        brt_tape_rewind(stream->tape, 0);
+        if (time == 1)
+            break;
+    }
+    commit_block(stream);
+    return brt_tape_status(stream->tape);
+}
+
+static brt_status create(brt_stream **out, const brt_model *model, const brt_stream_options *options)
+{
+    if (options->size != sizeof *options)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "stream options must be made with brt_stream_options_init");
+    if (options->rows < 1 || options->rows > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"rows\" is %zu; a stream has at least one row", options->rows);
+    brt_stream *stream = calloc(1, sizeof *stream);
+    if (!stream)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
+    *out = stream;
+    stream->model = model;
+    stream->rows = options->rows;
+    stream->no_states = options->no_states;
+    stream->no_memories = options->no_memories;
+    stream->window = calloc(model->depth, sizeof *stream->window);
+    stream->carried = calloc(model->containers + 1, sizeof *stream->carried);
+    if (!stream->window || !stream->carried)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
+    int threads = options->threads > 0 ? options->threads : brt_processor_count();
+    BRT_TRY(brt_tape_create(&stream->tape, model->kernels, threads));
+    return plan(stream);
+}
+
+brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *options, uint64_t *bytes)
+{
+    brt_stream *stream = NULL;
+    brt_status status = create(&stream, model, options);
+    if (status == BRT_OK) {
+        placement count = {0};
+        place_arrays(stream, &count);
+        *bytes = count.used + brt_tape_bytes(stream->tape);
+    }
+    brt_stream_close(stream);
+    return status;
+}
+
+brt_stream_options brt_stream_options_init(void)
+{
+    return (brt_stream_options){.size = sizeof(brt_stream_options), .rows = 1};
+}
+
+brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_stream_options *options)
+{
+    brt_stream *stream = NULL;
+    brt_status status = create(&stream, model, options);
+    if (status == BRT_OK)
+        status = allocate(stream);
+    if (status == BRT_OK)
+        status = brt_tape_commit(stream->tape);
+    if (status == BRT_OK)
+        status = brt_stream_reset(stream, -1);
+    if (status != BRT_OK) {
+        brt_stream_close(stream);
+        return status;
+    }
+    *out = stream;
+    return BRT_OK;
+}
+
+void brt_stream_close(brt_stream *stream)
+{
+    if (!stream)
+        return;
+    brt_tape_close(stream->tape);
+    free(stream->window);
+    free(stream->carried);
+    free(stream->memory);
+    free(stream);
+}
+
+/* ---- tensors over what is carried ------------------------------------------------------------------------- */
+
+static brt_tensor *x_tensor(brt_stream *stream, size_t time)
+{
+    return brt_tape_external(stream->tape, stream->x, NULL, BRT_SHAPE(stream->rows, time, model_dim(stream)));
+}
+
+static brt_keys state_keys(brt_stream *stream, size_t container)
+{
+    const brt_carried_state *carried = &stream->carried[container];
+    return (brt_keys){
+        brt_tape_external(stream->tape, carried->key, NULL, BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream))),
+        brt_tape_external(stream->tape, carried->value, NULL,
+                          BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream)))};
+}
+
+static brt_tensor *state_tensor(brt_stream *stream, size_t container)
+{
+    return brt_tape_external(stream->tape, stream->carried[container].state, NULL,
+                             BRT_SHAPE(stream->rows, vectors(stream), model_dim(stream)));
+}
+
+/* Moves a result to where it is carried, and frees everything the tape made for it. */
+static void keep(brt_stream *stream, const brt_tensor *result, real *to)
+{
+    if (brt_tape_running(stream->tape))
+        memcpy(to, result->data, result->count * sizeof(real));
+    brt_tape_rewind(stream->tape, 0);
+}
+
+/* ---- the window ------------------------------------------------------------------------------------------- */
+
+/* Turns raw rows [count, 2 * dim_head] of one batch row into attention's keys and values at positions
+ * position, position + 1, ... */
+static void prepare_keys(const brt_stream *stream, size_t layer, size_t row, const real *raw, size_t position,
+                         size_t count)
+{
+    const brt_window *window = &stream->window[layer];
+    const brt_layer *l = &stream->model->layers[layer];
+    const brt_kernels *kernels = stream->model->kernels;
+    size_t head = dim_head(stream);
+    real *key = window->key + (row * 2 * block_width(stream) + position) * head;
+    real *value = window->value + (row * 2 * block_width(stream) + position) * head;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = (position + i) * head;
+        kernels->rotary_forward(1, head, raw + i * 2 * head, head, l->k_scale ? l->k_scale->data : NULL,
+                                l->rotation->key_cosine + at, l->rotation->key_sine + at, key + i * head, head);
+        memcpy(value + i * head, raw + i * 2 * head + head, head * sizeof(real));
+    }
+}
+
+/* Appends a part's raw keys [rows, time, 2 * dim_head] to the current block. */
+static void append_keys(brt_stream *stream, size_t layer, const brt_tensor *raw_keys, size_t time)
+{
+    size_t width = block_width(stream), head = dim_head(stream);
+    for (size_t row = 0; row < stream->rows; row++) {
+        const real *raw = raw_keys->data + row * time * 2 * head;
+        memcpy(stream->window[layer].block + (row * width + stream->filled) * 2 * head, raw,
+               time * 2 * head * sizeof(real));
+        prepare_keys(stream, layer, row, raw, width + stream->filled, time);
+    }
+}
+
+/* ---- feeding ---------------------------------------------------------------------------------------------- */
+
+static void run_layer(brt_stream *stream, size_t index, size_t time)
+{
+    const brt_model *model = stream->model;
+    const brt_layer *layer = &model->layers[index];
+    const brt_window *window = &stream->window[index];
+    size_t width = block_width(stream), head = dim_head(stream), first = model->first_reader[index];
+    brt_keys states[BRT_MAX_DEPTH];
+    brt_tensor *x = x_tensor(stream, time);
+    brt_projection projection = brt_layer_project(stream->tape, layer, x);
+    if (brt_tape_running(stream->tape))
+        append_keys(stream, index, projection.raw_keys, time);
+    for (size_t i = 0; i < layer->reads; i++)
+        states[i] = state_keys(stream, (size_t)(model->readers[first + i] - model->container));
+    brt_sight sight = {
+        .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(stream->rows, 2 * width, head)),
+                 brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(stream->rows, 2 * width, head))},
+        .first_key = stream->first_key,
+        .first_query = width + stream->filled,
+        .states = states,
+        .containers = model->readers + first,
+    };
+    keep(stream, brt_layer_attend(stream->tape, layer, x, &projection, &sight), stream->x);
+}
+
+/* The tokens in stream->tokens, [rows, time], through all layers: leaves the output in stream->x. */
+static void run_part(brt_stream *stream, size_t time)
+{
+    const brt_model *model = stream->model;
+    keep(stream, brt_op_embedding(stream->tape, model->embedding, stream->tokens, stream->rows, time), stream->x);
+    for (size_t layer = 0; layer < model->depth; layer++)
+        run_layer(stream, layer, time);
+}
+
+/* Logits of positions [first, first + count) of one row of stream->x, [rows, time, dim]. */
+static brt_tensor *part_logits(brt_stream *stream, size_t row, size_t first, size_t count, size_t time)
+{
+    size_t dim = model_dim(stream);
+    real *x = stream->x ? stream->x + (row * time + first) * dim : NULL;
+    return brt_model_logits(stream->tape, stream->model,
+                            brt_tape_external(stream->tape, x, NULL, BRT_SHAPE(1, count, dim)));
+}
+
+/* Writes the logits of positions [first, time) of every row to out + row * row_stride. */
+static void write_logits(brt_stream *stream, size_t first, size_t time, real *out, size_t row_stride)
+{
+    size_t classes = (size_t)stream->model->config.num_tokens;
+    for (size_t row = 0; row < stream->rows; row++)
+        for (size_t done = first; done < time; done += logits_rows) {
+            size_t count = brt_min_size(logits_rows, time - done);
+            keep(stream, part_logits(stream, row, done, count, time),
+                 out + row * row_stride + (done - first) * classes);
+        }
+}
+
+static void write_state(brt_stream *stream, size_t index)
+{
+    const brt_state_container *container = &stream->model->container[index];
+    const brt_window *window = &stream->window[container->write_layer];
+    brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
+    brt_tensor *block = brt_tape_external(stream->tape, window->block, NULL,
+                                          BRT_SHAPE(stream->rows, block_width(stream), 2 * dim_head(stream)));
+    keep(stream, brt_state_write(stream->tape, container, &view, block), stream->carried[index].state);
+}
+
+static void prepare_state(brt_stream *stream, size_t index)
+{
+    const brt_state_container *container = &stream->model->container[index];
+    brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
+    brt_keys keys = brt_state_keys(stream->tape, container, &view);
+    if (brt_tape_running(stream->tape)) {
+        memcpy(stream->carried[index].key, keys.key->data, keys.key->count * sizeof(real));
+        memcpy(stream->carried[index].value, keys.value->data, keys.value->count * sizeof(real));
+    }
+    brt_tape_rewind(stream->tape, 0);
+}
+
+brt_status brt_stream_prepare(brt_stream *stream)
+{
+    size_t width = block_width(stream), head = dim_head(stream);
+    for (size_t i = 0; i < stream->model->containers; i++)
+        prepare_state(stream, i);
+    for (size_t layer = 0; layer < stream->model->depth && brt_tape_running(stream->tape); layer++)
+        for (size_t row = 0; row < stream->rows; row++) {
+            const brt_window *window = &stream->window[layer];
+            prepare_keys(stream, layer, row, window->memory + row * width * 2 * head, 0, width);
+            prepare_keys(stream, layer, row, window->block + row * width * 2 * head, width, stream->filled);
+        }
+    return brt_tape_status(stream->tape);
+}
+
+static void remember_block(brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->depth; i++) {
+        real *memory = stream->window[i].memory;
+        stream->window[i].memory = stream->window[i].block;
+        stream->window[i].block = memory;
+    }
+    for (size_t row = 0; row < stream->rows; row++)
+        stream->first_key[row] = stream->no_memories ? block_width(stream) : 0;
+    stream->has_memory = true;
+}
+
+/* A full block: the states are written, the block becomes the memory (the same steps as in a training segment). */
+static void commit_block(brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->containers && !stream->no_states; i++)
+        write_state(stream, i);
+    if (brt_tape_running(stream->tape))
+        remember_block(stream);
+    stream->filled = 0;
+    brt_stream_prepare(stream);
+}
+
+static void take_tokens(brt_stream *stream, const int32_t *tokens, size_t stride, size_t time)
+{
+    for (size_t row = 0; row < stream->rows; row++) {
+        memcpy(stream->tokens + row * time, tokens + row * stride, time * sizeof *tokens);
+        stream->position[row] += time;
+    }
+}
+
+/* `every` tells whether logits, if wanted, are those of every token or of the last. */
+static brt_status feed(brt_stream *stream, const int32_t *tokens, size_t time, real *logits, bool every)
+{
+    size_t classes = (size_t)stream->model->config.num_tokens;
+    BRT_TRY(brt_tape_status(stream->tape));
+    BRT_TRY(brt_model_check_tokens(stream->model, tokens, stream->rows * time));
+    for (size_t done = 0; done < time;) {
+        size_t part = brt_min_size(time - done, block_width(stream) - stream->filled);
+        take_tokens(stream, tokens + done, time, part);
+        run_part(stream, part);
+        if (logits && every)
+            write_logits(stream, 0, part, logits + done * classes, time * classes);
+        else if (logits && done + part == time)
+            write_logits(stream, part - 1, part, logits, classes);
+        stream->filled += part;
+        done += part;
+        if (stream->filled == block_width(stream))
+            commit_block(stream);
+    }
+    return brt_tape_status(stream->tape);
+}
+
+brt_status brt_stream_feed(brt_stream *stream, const int32_t *tokens, size_t time, float *logits)
+{
+    return feed(stream, tokens, time, logits, true);
+}
+
+brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_t time, float *logits)
+{
+    return feed(stream, tokens, time, logits, false);
+}
+
+/* ---- resets and looking inside ------------------------------------------------------------------------------ */
+
+static void reset_row(brt_stream *stream, size_t row)
+{
+    stream->position[row] = 0;
+    stream->first_key[row] = block_width(stream);
+    for (size_t i = 0; i < stream->model->containers; i++) {
+        const brt_tensor *initial = stream->model->container[i].initial;
+        memcpy(stream->carried[i].state + row * initial->count, initial->data, initial->count * sizeof(real));
+    }
+    for (size_t i = 0; i < stream->model->depth; i++) {
+        size_t count = block_width(stream) * 2 * dim_head(stream);
+        memset(stream->window[i].memory + row * count, 0, count * sizeof(real));
+    }
+}
+
+brt_status brt_stream_reset(brt_stream *stream, int64_t row)
+{
+    if (row >= 0 && (size_t)row >= stream->rows)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no row %lld to reset: the stream has %zu", (long long)row,
+                        stream->rows);
+    if (row >= 0 && stream->filled && stream->rows > 1)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                        "row %lld cannot be reset inside a block: %zu of %zu tokens are waiting in every row",
+                        (long long)row, stream->filled, block_width(stream));
+    for (size_t i = 0; i < stream->rows; i++)
+        if (row < 0 || i == (size_t)row)
+            reset_row(stream, i);
+    if (row < 0 || stream->rows == 1) {
+        stream->filled = 0;
+        stream->has_memory = false;
+    }
+    return brt_stream_prepare(stream);
+}
+
+brt_status brt_stream_drop_partial_block(brt_stream *stream)
+{
+    for (size_t row = 0; row < stream->rows; row++)
+        stream->position[row] -= stream->filled;
+    stream->filled = 0;
+    return BRT_OK;
+}
+
+uint64_t brt_stream_position(const brt_stream *stream, size_t row)
+{
+    return row < stream->rows ? stream->position[row] : 0;
+}
+
+size_t brt_stream_memory_length(const brt_stream *stream)
+{
+    return stream->has_memory ? block_width(stream) : 0;
+}
+
+brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out)
+{
+    if (layer >= stream->model->depth)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, stream->model->depth);
+    size_t head = dim_head(stream), count = stream->rows * brt_stream_memory_length(stream);
+    const real *raw = stream->window[layer].memory;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
+        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
+    }
+    return BRT_OK;
+}
+
+brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out)
+{
+    if (index >= stream->model->containers)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no state %zu: the model has %zu recurrent layers", index,
+                        stream->model->containers);
+    memcpy(out, stream->carried[index].state, stream->rows * vectors(stream) * model_dim(stream) * sizeof *out);
+    return BRT_OK;
+}
