@@ -1,0 +1,174 @@
+#include "checkpoint.h"
+
+#include "../base/parallel.h"
+#include "../ckpt/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char checkpoint_format[] = "brt-checkpoint-1";
+
+enum { name_size = 128 };
+
+/* The tensors of a checkpoint, in the order of the file. */
+typedef struct listing {
+    brt_tensor_source *sources;
+    char (*names)[name_size];
+    size_t count;
+} listing;
+
+static void add(listing *list, const char *prefix, const char *name, const brt_tensor *shape, const real *data)
+{
+    brt_tensor_source *source = &list->sources[list->count];
+    snprintf(list->names[list->count], name_size, "%s%s", prefix, name);
+    *source = (brt_tensor_source){.name = list->names[list->count], .dtype = "F32", .dims = shape->dims, .data = data};
+    memcpy(source->shape, shape->shape, shape->dims * sizeof shape->shape[0]);
+    list->count++;
+}
+
+static void add_parameters(listing *list, const char *prefix, const brt_parameters *parameters, const real *base)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        const brt_parameter *parameter = &parameters->items[i];
+        add(list, prefix, parameter->name, &parameter->tensor, base + (parameter->tensor.data - parameters->memory));
+    }
+}
+
+static brt_status make_listing(listing *list, const brt_trainer *trainer)
+{
+    const brt_parameters *parameters = &trainer->model->parameters;
+    size_t most = 3 * parameters->count + 1;
+    list->count = 0;
+    list->sources = calloc(most, sizeof *list->sources);
+    list->names = calloc(most, sizeof *list->names);
+    if (!list->sources || !list->names) {
+        free(list->sources);
+        free(list->names);
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a checkpoint");
+    }
+    add_parameters(list, "weight.", parameters, parameters->memory);
+    add_parameters(list, "first_moment.", parameters, trainer->optimizer.first);
+    add_parameters(list, "second_moment.", parameters, trainer->optimizer.second);
+    brt_tensor carry = {.dims = 1, .shape = {trainer->carry.count}};
+    add(list, "", "carry", &carry, trainer->carry.storage);
+    return BRT_OK;
+}
+
+static void free_listing(listing *list)
+{
+    free(list->sources);
+    free(list->names);
+}
+
+/* ---- the part in JSON ------------------------------------------------------------------------------------------ */
+
+static json_t *flags_to_json(const bool *flags, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++)
+        json_array_append_new(array, json_boolean(flags[i]));
+    return array;
+}
+
+static char *describe(const brt_trainer *trainer, const json_t *state)
+{
+    const brt_carry *carry = &trainer->carry;
+    json_t *all = json_pack("{s:I, s:I, s:o, s:o, s:O}", "updates", (json_int_t)trainer->optimizer.step, "segments",
+                            (json_int_t)trainer->segments, "has_memory", flags_to_json(carry->has_memory, carry->rows),
+                            "has_state", flags_to_json(carry->has_state, carry->rows), "run", (json_t *)state);
+    char *text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(all);
+    return text;
+}
+
+brt_status brt_checkpoint_save(const brt_trainer *trainer, const json_t *state, const char *path)
+{
+    listing list;
+    BRT_TRY(make_listing(&list, trainer));
+    char *text = describe(trainer, state);
+    brt_status status = text ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a checkpoint");
+    if (status == BRT_OK) {
+        const char *const metadata[] = {"format", checkpoint_format, "state", text, NULL};
+        status = brt_safetensors_write(path, list.sources, list.count, metadata);
+    }
+    free(text);
+    free_listing(&list);
+    return status;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------------------------- */
+
+static brt_status check_tensor(const brt_safetensors *file, const brt_tensor_source *wanted, brt_tensor_info *found)
+{
+    bool there = brt_safetensors_find(file, wanted->name, found);
+    bool same = there && strcmp(found->dtype, wanted->dtype) == 0 && found->dims == wanted->dims;
+    for (size_t i = 0; same && i < found->dims; i++)
+        same = found->shape[i] == wanted->shape[i];
+    if (!same)
+        return BRT_FAIL(BRT_ERROR_MISMATCH,
+                        "the checkpoint %s is of another model, batch or configuration: \"%s\" is %s",
+                        brt_safetensors_path(file), wanted->name, there ? "of another shape" : "missing");
+    return BRT_OK;
+}
+
+static brt_status flags_from_json(const json_t *array, bool *flags, size_t count, const char *path)
+{
+    if (json_array_size(array) != count)
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the checkpoint %s has %zu rows, not %zu", path, json_array_size(array),
+                        count);
+    for (size_t i = 0; i < count; i++)
+        flags[i] = json_is_true(json_array_get(array, i));
+    return BRT_OK;
+}
+
+static brt_status restore_description(brt_trainer *trainer, const json_t *all, const char *path, json_t **state)
+{
+    int64_t updates, segments;
+    brt_carry *carry = &trainer->carry;
+    BRT_TRY(brt_json_get_integer(all, "updates", path, &updates));
+    BRT_TRY(brt_json_get_integer(all, "segments", path, &segments));
+    BRT_TRY(flags_from_json(json_object_get(all, "has_memory"), carry->has_memory, carry->rows, path));
+    BRT_TRY(flags_from_json(json_object_get(all, "has_state"), carry->has_state, carry->rows, path));
+    json_t *run = json_object_get(all, "run");
+    if (updates < 0 || segments < 0 || !json_is_object(run))
+        return BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has no valid state of the run", path);
+    trainer->optimizer.step = (uint64_t)updates;
+    trainer->segments = (uint64_t)segments;
+    *state = json_incref(run);
+    return BRT_OK;
+}
+
+static brt_status restore(brt_trainer *trainer, const brt_safetensors *file, const listing *list, json_t **state)
+{
+    const char *path = brt_safetensors_path(file), *text = brt_safetensors_metadata(file, "state");
+    const char *format = brt_safetensors_metadata(file, "format");
+    if (!format || strcmp(format, checkpoint_format) != 0 || !text)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a checkpoint of a training run", path);
+    brt_tensor_info info;
+    for (size_t i = 0; i < list->count; i++)
+        BRT_TRY(check_tensor(file, &list->sources[i], &info));
+    json_t *all;
+    BRT_TRY(brt_json_parse(&all, text, strlen(text), path));
+    brt_status status = restore_description(trainer, all, path, state);
+    json_decref(all);
+    BRT_TRY(status);
+    for (size_t i = 0; i < list->count; i++) {
+        brt_safetensors_find(file, list->sources[i].name, &info);
+        memcpy((void *)list->sources[i].data, info.data, info.count * sizeof(real));
+    }
+    return brt_parameters_refresh(&trainer->model->parameters, 1);
+}
+
+brt_status brt_checkpoint_load(brt_trainer *trainer, const char *path, json_t **state)
+{
+    listing list;
+    brt_safetensors *file;
+    BRT_TRY(brt_safetensors_open(&file, path));
+    brt_status status = make_listing(&list, trainer);
+    if (status == BRT_OK) {
+        status = restore(trainer, file, &list, state);
+        free_listing(&list);
+    }
+    brt_safetensors_close(file);
+    return status;
+}

@@ -1,0 +1,128 @@
+#include "run_state.h"
+
+#include "../base/file.h"
+#include "checkpoint.h"
+
+#include <string.h>
+
+/* "fixed": what a checkpoint can only be resumed with unchanged, because the order of the data, the carried rows or the
+ * moments depend on it. "other" may be changed on the way. */
+static json_t *options_to_json(const brt_run_options *o)
+{
+    const brt_trainer_options *t = &o->trainer;
+    json_t *fixed = json_pack("{s:s, s:I, s:I, s:I, s:s, s:I, s:I}", "sampling", o->sampling, "crop_segments",
+                              (json_int_t)o->crop_segments, "accumulation", (json_int_t)o->accumulation, "seed",
+                              (json_int_t)o->seed, "optimizer", t->optimizer, "batch", (json_int_t)t->rows,
+                              "segment_blocks", (json_int_t)t->segment_blocks);
+    json_t *other = json_pack(
+        "{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "schedule", o->schedule, "learning_rate",
+        (double)t->learning_rate, "min_learning_rate", (double)o->min_learning_rate, "beta1", (double)t->beta1,
+        "beta2", (double)t->beta2, "epsilon", (double)t->epsilon, "weight_decay", (double)t->weight_decay, "clip",
+        (double)t->clip, "xl_memories_dropout", (double)t->xl_memories_dropout, "state_dropout",
+        (double)t->state_dropout, "warmup", (json_int_t)o->warmup, "steps", (json_int_t)o->steps, "max_seconds",
+        o->max_seconds);
+    return json_pack("{s:o, s:o}", "fixed", fixed, "other", other);
+}
+
+static json_t *describe(const brt_run_state *run)
+{
+    return json_pack("{s:s, s:s, s:I, s:f, s:o, s:o}", "version", brt_version(), "isa", brt_isa(), "step",
+                     (json_int_t)run->step, "seconds", brt_run_seconds(run), "options", options_to_json(run->options),
+                     "data", brt_batcher_cursor(run->batcher));
+}
+
+brt_status brt_run_save(brt_run_state *run)
+{
+    json_t *state = describe(run);
+    if (!state)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a checkpoint");
+    brt_status status = brt_checkpoint_save(run->trainer, state, run->checkpoint_path);
+    if (status == BRT_OK)
+        status = brt_model_save(run->model, run->options->out);
+    if (status == BRT_OK)
+        status = brt_json_save(state, run->state_path);
+    json_decref(state);
+    return status;
+}
+
+/* The first fixed option whose value has changed. */
+static brt_status compare_options(const brt_run_state *run, const json_t *saved)
+{
+    json_t *current = options_to_json(run->options);
+    const char *name;
+    json_t *value;
+    brt_status status = BRT_OK;
+    json_object_foreach(json_object_get(current, "fixed"), name, value)
+    {
+        const json_t *before = json_object_get(json_object_get(saved, "fixed"), name);
+        if (before && json_equal(before, value))
+            continue;
+        char *text = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL;
+        status = BRT_FAIL(BRT_ERROR_MISMATCH, "the run in %s was made with %s = %s; resume it with the same value",
+                          run->options->out, name, text ? text : "another value");
+        brt_free(text);
+        break;
+    }
+    json_decref(current);
+    return status;
+}
+
+static brt_status restore(brt_run_state *run, const json_t *state)
+{
+    int64_t step;
+    BRT_TRY(compare_options(run, json_object_get(state, "options")));
+    BRT_TRY(brt_json_get_integer(state, "step", run->checkpoint_path, &step));
+    BRT_TRY(brt_json_get_number(state, "seconds", run->checkpoint_path, &run->seconds_before));
+    if (step < 0)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "%s: \"step\" is negative", run->checkpoint_path);
+    run->step = (uint64_t)step;
+    return brt_batcher_restore(run->batcher, json_object_get(state, "data"), run->checkpoint_path);
+}
+
+static brt_status resume(brt_run_state *run)
+{
+    if (!brt_file_exists(run->checkpoint_path)) {
+        brt_run_say(run, "no checkpoint in %s yet: starting at step 0", run->options->out);
+        return BRT_OK;
+    }
+    json_t *state;
+    BRT_TRY(brt_checkpoint_load(run->trainer, run->checkpoint_path, &state));
+    brt_status status = restore(run, state);
+    json_decref(state);
+    if (status == BRT_OK)
+        brt_run_say(run, "resuming at step %llu", (unsigned long long)run->step);
+    return status;
+}
+
+static brt_status refuse_to_overwrite(const brt_run_state *run)
+{
+    if (!brt_file_exists(run->checkpoint_path))
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "%s already holds a run; resume it or name another directory",
+                    run->options->out);
+}
+
+static brt_status save_config(const brt_run_state *run)
+{
+    char *path = brt_path_join(run->options->out, "config.json");
+    json_t *config = brt_config_to_json(&run->model->config);
+    brt_status status = path && config ? brt_json_save(config, path)
+                                       : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %s", run->options->out);
+    json_decref(config);
+    brt_free(path);
+    return status;
+}
+
+brt_status brt_run_open_files(brt_run_state *run)
+{
+    const char *out = run->options->out;
+    BRT_TRY(brt_make_directory(out));
+    run->checkpoint_path = brt_path_join(out, "optimizer.safetensors");
+    run->state_path = brt_path_join(out, "trainer_state.json");
+    run->metrics_path = brt_path_join(out, "metrics.jsonl");
+    if (!run->checkpoint_path || !run->state_path || !run->metrics_path)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the paths of %s", out);
+    BRT_TRY(run->options->resume ? resume(run) : refuse_to_overwrite(run));
+    BRT_TRY(save_config(run));
+    return brt_metrics_open(&run->metrics, run->metrics_path, run->step);
+}

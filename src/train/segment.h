@@ -1,0 +1,44 @@
+/* A training segment: several blocks of a batch, from the carried memories and states to the losses, on the tape.
+ * Gradients flow through every block of the segment; what is carried to the next one is detached. */
+#ifndef BRT_TRAIN_SEGMENT_H
+#define BRT_TRAIN_SEGMENT_H
+
+#include "../model/model.h"
+
+/* Memories and states between segments. */
+typedef struct brt_carry {
+    size_t rows;
+    real **memory;    /* [depth], each [rows, block_width, 2 * dim_head]: key | value */
+    real **state;     /* [containers], each [rows, num_state_vectors, dim] */
+    bool *has_memory; /* [rows] */
+    bool *has_state;  /* [rows]: false reads the initial state */
+    real *storage;    /* what memory and state point into */
+    real *spare;      /* as large: what a segment carries on is written here, because its backward pass still reads what
+                       * it was carried; then the two change places */
+    size_t count;     /* reals of storage */
+} brt_carry;
+brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows);
+void brt_carry_close(brt_carry *carry);
+/* Reals of the storage, without making it. */
+size_t brt_carry_count(const brt_model *model, size_t rows);
+/* The row starts anew. */
+void brt_carry_clear_row(brt_carry *carry, size_t row);
+
+/* Token buffers of a segment, in blocks: block j at rows * block_width * j, [rows, its time]. */
+typedef struct brt_segment_run {
+    const brt_model *model;
+    brt_carry *carry;
+    size_t time;             /* per row */
+    int32_t *tokens, *targets;
+    const bool *drop_memory; /* [rows]: start without memories, whatever is carried */
+    const bool *drop_state;  /* [rows]: start from the initial state */
+    size_t *first_key;       /* [2, rows]: room for the first block's and the others' values */
+    bool *fresh;             /* [rows]: room */
+    real weight;             /* of each target's loss in the gradient */
+    real *logits;            /* [rows, time, num_tokens] or NULL */
+    double loss;             /* out: sum over the targets */
+} brt_segment_run;
+/* Runs the segment forward and, if the tape records, backward. While planning it takes its memory only. */
+brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run);
+
+#endif

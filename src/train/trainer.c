@@ -1,0 +1,389 @@
+#include "trainer_state.h"
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "../base/rng.h"
+#include "../base/size.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Random streams of the trainer's seed. */
+enum { memory_dropout_stream = 1, state_dropout_stream = 2 };
+
+brt_trainer_options brt_trainer_options_init(void)
+{
+    return (brt_trainer_options){
+        .size = sizeof(brt_trainer_options),
+        .rows = 4,
+        .segment_blocks = 8,
+        .optimizer = "adamw",
+        .learning_rate = 1e-3f,
+        .beta1 = 0.9f,
+        .beta2 = 0.999f,
+        .epsilon = 1e-8f,
+        .weight_decay = 0.01f,
+        .clip = 0.5f,
+        .xl_memories_dropout = 0.1f,
+        .state_dropout = 0.1f,
+    };
+}
+
+/* ---- checking and measuring ------------------------------------------------------------------------------- */
+
+static bool is_probability(float value)
+{
+    return value >= 0 && value <= 1;
+}
+
+static brt_status check_options(const brt_trainer_options *options)
+{
+    if (options->size != sizeof *options)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "trainer options must be made with brt_trainer_options_init");
+    if (options->rows < 1 || options->rows > 1 << 20)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "batch is %zu rows; it must lie between 1 and %d", options->rows, 1 << 20);
+    if (options->segment_blocks < 1 || options->segment_blocks > 1 << 20)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "segment_blocks is %zu; it must lie between 1 and %d",
+                        options->segment_blocks, 1 << 20);
+    bool adam = strcmp(options->optimizer, "adam") == 0;
+    if (!adam && strcmp(options->optimizer, "adamw") != 0)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no optimizer \"%s\"; there are adamw and adam",
+                        options->optimizer);
+    if (adam && options->weight_decay != 0)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "weight_decay is %g with the optimizer adam; use adamw for it",
+                        (double)options->weight_decay);
+    if (!is_probability(options->xl_memories_dropout) || !is_probability(options->state_dropout))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
+                        (double)options->xl_memories_dropout, (double)options->state_dropout);
+    if (!(options->beta1 >= 0 && options->beta1 < 1 && options->beta2 >= 0 && options->beta2 < 1))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "beta1 and beta2 must lie in [0, 1), not %g and %g",
+                        (double)options->beta1, (double)options->beta2);
+    if (!(options->clip >= 0 && options->epsilon > 0 && options->weight_decay >= 0))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "clip and weight_decay must not be negative, epsilon must be positive");
+    return BRT_OK;
+}
+
+static size_t segment_time(const brt_trainer *trainer)
+{
+    return trainer->options.segment_blocks * (size_t)trainer->model->config.block_width;
+}
+
+static int thread_count(const brt_trainer_options *options)
+{
+    return options->threads > 0 ? options->threads : brt_processor_count();
+}
+
+static brt_segment_run make_run(brt_trainer *trainer)
+{
+    return (brt_segment_run){.model = trainer->model,
+                             .carry = &trainer->carry,
+                             .time = segment_time(trainer),
+                             .tokens = trainer->tokens,
+                             .targets = trainer->targets,
+                             .drop_memory = trainer->drop_memory,
+                             .drop_state = trainer->drop_state,
+                             .first_key = trainer->first_key,
+                             .fresh = trainer->fresh};
+}
+
+/* Plans a whole segment, without memory: the tape then knows its peak. */
+static brt_status plan(brt_trainer *trainer, bool recording, brt_tape **out)
+{
+    BRT_TRY(brt_tape_create(out, trainer->model->kernels, thread_count(&trainer->options)));
+    brt_tape_record(*out, recording);
+    brt_segment_run run = make_run(trainer);
+    return brt_segment_execute(*out, &run);
+}
+
+static brt_status allocate_rows(brt_trainer *trainer)
+{
+    size_t rows = trainer->options.rows, tokens;
+    if (!brt_mul_ok(rows, segment_time(trainer), &tokens) || tokens > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "a batch of %zu rows of %zu tokens is too large", rows,
+                        segment_time(trainer));
+    trainer->tokens = calloc(tokens, sizeof *trainer->tokens);
+    trainer->targets = calloc(tokens, sizeof *trainer->targets);
+    trainer->drop_memory = calloc(rows, sizeof *trainer->drop_memory);
+    trainer->drop_state = calloc(rows, sizeof *trainer->drop_state);
+    trainer->fresh = calloc(rows, sizeof *trainer->fresh);
+    trainer->first_key = calloc(2 * rows, sizeof *trainer->first_key);
+    if (!trainer->tokens || !trainer->targets || !trainer->drop_memory || !trainer->drop_state || !trainer->fresh ||
+        !trainer->first_key)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a batch of %zu rows", rows);
+    return BRT_OK;
+}
+
+/* A trainer whose tape is planned but holds no memory. Without gradients the plan would record nothing, so the
+ * parameters want theirs from here on. */
+static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_options *options)
+{
+    BRT_TRY(check_options(options));
+    brt_trainer *trainer = calloc(1, sizeof *trainer);
+    if (!trainer)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a trainer");
+    *out = trainer;
+    trainer->model = model;
+    trainer->options = *options;
+    BRT_TRY(allocate_rows(trainer));
+    BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
+    for (size_t i = 0; i < model->parameters.count; i++)
+        model->parameters.items[i].tensor.wants_gradient = model->parameters.items[i].tensor.has_gradient = true;
+    return plan(trainer, true, &trainer->record);
+}
+
+static uint64_t bytes_of(const brt_trainer *trainer)
+{
+    uint64_t packed = 0;
+    for (size_t i = 0; i < trainer->model->parameters.count; i++)
+        if (trainer->model->parameters.items[i].matrix)
+            packed += trainer->model->parameters.items[i].tensor.count * sizeof(real);
+    return brt_tape_bytes(trainer->record) + brt_optimizer_bytes(&trainer->model->parameters) + packed +
+           2 * trainer->carry.count * sizeof(real);
+}
+
+static void stop_wanting(const brt_model *model)
+{
+    for (size_t i = 0; i < model->parameters.count; i++)
+        model->parameters.items[i].tensor.wants_gradient = model->parameters.items[i].tensor.has_gradient = false;
+}
+
+brt_status brt_trainer_measure(const brt_model *model, const brt_trainer_options *options, uint64_t *bytes)
+{
+    brt_trainer *trainer = NULL;
+    brt_status status = create(&trainer, (brt_model *)model, options);
+    if (status == BRT_OK)
+        *bytes = bytes_of(trainer);
+    brt_trainer_close(trainer);
+    return status;
+}
+
+static brt_status check_memory(const brt_trainer *trainer)
+{
+    uint64_t needed = bytes_of(trainer), limit = trainer->options.memory_limit;
+    uint64_t available = limit ? limit : brt_available_memory();
+    const double megabyte = 1e6;
+    if (needed > available)
+        return BRT_FAIL(BRT_ERROR_MEMORY,
+                        "training needs %.1f MB (%.1f of activations for %zu rows of %zu tokens, %.1f of gradients and "
+                        "moments), %.1f MB are available; use a smaller batch, fewer segment_blocks or a smaller model",
+                        (double)needed / megabyte, (double)brt_tape_bytes(trainer->record) / megabyte,
+                        trainer->options.rows, segment_time(trainer),
+                        (double)brt_optimizer_bytes(&trainer->model->parameters) / megabyte,
+                        (double)available / megabyte);
+    return BRT_OK;
+}
+
+static brt_status enable_backward(const brt_model *model)
+{
+    for (size_t i = 0; i < model->parameters.count; i++)
+        if (model->parameters.items[i].matrix)
+            BRT_TRY(brt_matrix_enable_backward(model->parameters.items[i].matrix));
+    return BRT_OK;
+}
+
+static brt_status finish(brt_trainer *trainer)
+{
+    const brt_trainer_options *options = &trainer->options;
+    BRT_TRY(check_memory(trainer));
+    BRT_TRY(brt_optimizer_create(&trainer->optimizer, trainer->model->kernels, &trainer->model->parameters,
+                                 thread_count(options)));
+    trainer->optimizer.beta1 = options->beta1;
+    trainer->optimizer.beta2 = options->beta2;
+    trainer->optimizer.epsilon = options->epsilon;
+    trainer->optimizer.weight_decay = options->weight_decay;
+    trainer->optimizer.clip = options->clip;
+    BRT_TRY(enable_backward(trainer->model));
+    return brt_tape_commit(trainer->record);
+}
+
+brt_status brt_trainer_open(brt_trainer **out, brt_model *model, const brt_trainer_options *options)
+{
+    brt_trainer *trainer = NULL;
+    brt_status status = create(&trainer, model, options);
+    if (status == BRT_OK)
+        status = finish(trainer);
+    if (status != BRT_OK) {
+        brt_trainer_close(trainer);
+        return status;
+    }
+    *out = trainer;
+    return BRT_OK;
+}
+
+void brt_trainer_close(brt_trainer *trainer)
+{
+    if (!trainer)
+        return;
+    brt_tape_close(trainer->record);
+    brt_tape_close(trainer->evaluate);
+    brt_optimizer_close(&trainer->optimizer);
+    stop_wanting(trainer->model);
+    brt_carry_close(&trainer->carry);
+    free(trainer->tokens);
+    free(trainer->targets);
+    free(trainer->drop_memory);
+    free(trainer->drop_state);
+    free(trainer->fresh);
+    free(trainer->first_key);
+    free(trainer);
+}
+
+/* ---- segments ------------------------------------------------------------------------------------------------ */
+
+/* [rows, time] -> blocks of [rows, block time] */
+static void arrange(const brt_trainer *trainer, const int32_t *from, size_t time, int32_t *to)
+{
+    size_t width = (size_t)trainer->model->config.block_width, rows = trainer->options.rows;
+    for (size_t first = 0; first < time; first += width) {
+        size_t part = brt_min_size(width, time - first);
+        for (size_t row = 0; row < rows; row++)
+            memcpy(to + first * rows + row * part, from + row * time + first, part * sizeof *to);
+    }
+}
+
+static bool draw(const brt_trainer *trainer, uint64_t stream, float probability, size_t row)
+{
+    uint64_t index = trainer->segments * trainer->options.rows + row;
+    return probability > 0 && brt_rng_uniform(trainer->options.seed, stream, index) < (double)probability;
+}
+
+static void draw_dropouts(brt_trainer *trainer, const brt_segment *segment)
+{
+    const brt_trainer_options *options = &trainer->options;
+    for (size_t row = 0; row < options->rows; row++) {
+        if (segment->reset && segment->reset[row])
+            brt_carry_clear_row(&trainer->carry, row);
+        bool training = !segment->forward_only;
+        trainer->drop_memory[row] = training && draw(trainer, memory_dropout_stream, options->xl_memories_dropout, row);
+        trainer->drop_state[row] = training && draw(trainer, state_dropout_stream, options->state_dropout, row);
+    }
+    trainer->segments += !segment->forward_only;
+}
+
+static brt_status check_targets(const brt_trainer *trainer, const brt_segment *segment, uint64_t *counted)
+{
+    const brt_config *config = &trainer->model->config;
+    *counted = 0;
+    for (size_t i = 0; i < trainer->options.rows * segment->time; i++) {
+        int32_t target = segment->targets[i];
+        if (target == config->ignore_index)
+            continue;
+        if (target < 0 || target >= config->num_tokens)
+            return BRT_FAIL(BRT_ERROR_ARGUMENT, "target %d at position %zu is neither in the vocabulary (0 to %lld) nor "
+                            "ignore_index (%lld)",
+                            target, i, (long long)config->num_tokens - 1, (long long)config->ignore_index);
+        ++*counted;
+    }
+    return BRT_OK;
+}
+
+static brt_status check_segment(const brt_trainer *trainer, const brt_segment *segment, uint64_t *counted)
+{
+    if (segment->time < 1 || segment->time > segment_time(trainer))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "a segment has %zu tokens per row; it must have 1 to %zu", segment->time,
+                        segment_time(trainer));
+    BRT_TRY(brt_model_check_tokens(trainer->model, segment->tokens, trainer->options.rows * segment->time));
+    return check_targets(trainer, segment, counted);
+}
+
+/* The tape for the segment: one for backward, one for forward only. */
+static brt_status get_tape(brt_trainer *trainer, bool forward_only, brt_tape **out)
+{
+    if (forward_only && !trainer->evaluate) {
+        brt_status status = plan(trainer, false, &trainer->evaluate);
+        if (status == BRT_OK)
+            status = brt_tape_commit(trainer->evaluate);
+        if (status != BRT_OK) {
+            brt_tape_close(trainer->evaluate);
+            trainer->evaluate = NULL;
+            return status;
+        }
+    }
+    *out = forward_only ? trainer->evaluate : trainer->record;
+    return BRT_OK;
+}
+
+brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment, double *loss, uint64_t *count)
+{
+    uint64_t counted;
+    brt_tape *tape;
+    BRT_TRY(check_segment(trainer, segment, &counted));
+    BRT_TRY(get_tape(trainer, segment->forward_only, &tape));
+    draw_dropouts(trainer, segment);
+    arrange(trainer, segment->tokens, segment->time, trainer->tokens);
+    arrange(trainer, segment->targets, segment->time, trainer->targets);
+    brt_segment_run run = make_run(trainer);
+    run.time = segment->time;
+    run.weight = counted ? (real)((double)segment->weight / (double)counted) : 0;
+    run.logits = segment->logits;
+    BRT_TRY(brt_segment_execute(tape, &run));
+    *loss = counted ? run.loss / (double)counted : 0;
+    if (count)
+        *count = counted;
+    return BRT_OK;
+}
+
+brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
+{
+    double gradient_norm = brt_optimizer_norm(&trainer->optimizer);
+    if (norm)
+        *norm = gradient_norm;
+    if (!isfinite(gradient_norm))
+        return BRT_FAIL(BRT_ERROR_NUMERIC, "the norm of the gradient is not finite (%g)", gradient_norm);
+    brt_optimizer_update(&trainer->optimizer, learning_rate, gradient_norm);
+    return brt_parameters_refresh(&trainer->model->parameters, thread_count(&trainer->options));
+}
+
+void brt_trainer_clear(brt_trainer *trainer)
+{
+    for (size_t row = 0; row < trainer->options.rows; row++)
+        brt_carry_clear_row(&trainer->carry, row);
+}
+
+/* ---- looking inside -------------------------------------------------------------------------------------------- */
+
+brt_status brt_trainer_gradient(const brt_trainer *trainer, size_t index, float *out)
+{
+    const brt_parameters *parameters = &trainer->model->parameters;
+    if (index >= parameters->count)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no parameter %zu: the model has %zu", index, parameters->count);
+    const brt_tensor *tensor = &parameters->items[index].tensor;
+    memcpy(out, tensor->gradient, tensor->count * sizeof *out);
+    return BRT_OK;
+}
+
+size_t brt_trainer_memory_length(const brt_trainer *trainer)
+{
+    for (size_t row = 0; row < trainer->options.rows; row++)
+        if (trainer->carry.has_memory[row])
+            return (size_t)trainer->model->config.block_width;
+    return 0;
+}
+
+brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float *out)
+{
+    if (layer >= trainer->model->depth)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, trainer->model->depth);
+    size_t head = (size_t)trainer->model->config.dim_head;
+    size_t count = trainer->options.rows * brt_trainer_memory_length(trainer);
+    const real *raw = trainer->carry.memory[layer];
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
+        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
+    }
+    return BRT_OK;
+}
+
+brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *out)
+{
+    if (index >= trainer->model->containers)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no state %zu: the model has %zu recurrent layers", index,
+                        trainer->model->containers);
+    const brt_tensor *initial = trainer->model->container[index].initial;
+    for (size_t row = 0; row < trainer->options.rows; row++)
+        memcpy(out + row * initial->count,
+               trainer->carry.has_state[row] ? trainer->carry.state[index] + row * initial->count : initial->data,
+               initial->count * sizeof *out);
+    return BRT_OK;
+}

@@ -1,0 +1,21 @@
+/* What a trainer holds; shared by trainer.c (steps) and checkpoint.c (files). */
+#ifndef BRT_TRAIN_TRAINER_STATE_H
+#define BRT_TRAIN_TRAINER_STATE_H
+
+#include "optimizer.h"
+#include "segment.h"
+
+struct brt_trainer {
+    brt_model *model;
+    brt_trainer_options options;
+    brt_tape *record;   /* forward and backward; planned for a whole segment */
+    brt_tape *evaluate; /* forward only; made when first needed */
+    brt_optimizer optimizer;
+    brt_carry carry;
+    uint64_t segments;  /* run so far: the index of the dropouts' random numbers */
+    int32_t *tokens, *targets;
+    bool *drop_memory, *drop_state, *fresh;
+    size_t *first_key;
+};
+
+#endif
