@@ -1,0 +1,86 @@
+/* brt trace: what a model computes from given tokens, in files, to compare models and programs. */
+#define _GNU_SOURCE
+#include "commands.h"
+#include "output.h"
+#include "trace.h"
+
+#include <stdio.h>
+
+typedef struct trace_arguments {
+    const char *tokens, *out, *isa;
+    bool loss, grad;
+    int threads;
+} trace_arguments;
+
+#define FIELD(field) offsetof(trace_arguments, field)
+
+static const cli_option options[] = {
+    {"tokens", 0, CLI_TEXT, FIELD(tokens), "IN.safetensors",
+     "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls"},
+    {"out", 'o', CLI_TEXT, FIELD(out), "OUT.safetensors", "where results go"},
+    {"loss", 0, CLI_FLAG, FIELD(loss), NULL, "the last token of each row is only a target; adds loss.K"},
+    {"grad", 0, CLI_FLAG, FIELD(grad), NULL,
+     "with the loss, also grad.NAME of every parameter: the gradient of the sum of the losses"},
+    CLI_THREADS(trace_arguments, threads),
+    CLI_ISA(trace_arguments),
+    CLI_END,
+};
+
+static void set_defaults(void *arguments)
+{
+    *(trace_arguments *)arguments = (trace_arguments){0};
+}
+
+static brt_status write_trace(const trace_arguments *a, brt_model *model)
+{
+    trace_calls calls;
+    brt_tensors *out;
+    CLI_TRY(trace_read_calls(&calls, a->tokens));
+    brt_status status = brt_tensors_create(&out);
+    if (status == BRT_OK) {
+        status = a->loss || a->grad ? trace_losses(model, &calls, a->threads, a->grad, out)
+                                    : trace_forward(model, &calls, a->threads, out);
+        if (status == BRT_OK)
+            status = brt_tensors_save(out, a->out);
+        brt_tensors_close(out);
+    }
+    trace_close_calls(&calls);
+    return status;
+}
+
+static int run(const cli_parsed *parsed)
+{
+    trace_arguments arguments;
+    set_defaults(&arguments);
+    if (!cli_store(parsed, &arguments))
+        return CLI_USAGE;
+    if (!arguments.tokens || !arguments.out) {
+        fprintf(stderr, "brt trace: --%s is missing\nSee 'brt trace --help'.\n", arguments.tokens ? "out" : "tokens");
+        return CLI_USAGE;
+    }
+    brt_model *model = NULL;
+    brt_status status = cli_choose_isa(arguments.isa);
+    if (status == BRT_OK)
+        status = brt_model_load(&model, parsed->positional[0]);
+    if (status == BRT_OK)
+        status = write_trace(&arguments, model);
+    brt_model_close(model);
+    return cli_exit_status(status);
+}
+
+const cli_command cli_trace = {
+    .name = "trace",
+    .positional = "DIR",
+    .least = 1,
+    .most = 1,
+    .summary = "write logits, memories, states and gradients into a file",
+    .description =
+        "Feeds tokens to the model in DIR as chained calls, memories and states of one going into the next. Writes "
+        "logits.K [batch, time, vocabulary], memories.K.L [2, batch, keys, dim_head] of layer L from 0, and states.K.I "
+        "[batch, vectors, dim] of recurrent layer I, all after call K. After a call that ends inside a block, memories "
+        "and states are those of the last full block.",
+    .options = options,
+    .arguments_size = sizeof(trace_arguments),
+    .set_defaults = set_defaults,
+    .run = run,
+};

@@ -1,0 +1,273 @@
+#define _GNU_SOURCE
+#include "trace.h"
+
+#include "output.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes of a model as the tensors have them. */
+typedef struct sizes {
+    size_t rows, num_tokens, depth, dim, dim_head, states, vectors, segment;
+} sizes;
+
+static sizes sizes_of(const brt_model *model, size_t rows)
+{
+    const brt_config *c = brt_model_config(model);
+    return (sizes){.rows = rows,
+                   .num_tokens = (size_t)brt_config_get(c, "num_tokens"),
+                   .depth = (size_t)brt_config_get(c, "depth"),
+                   .dim = (size_t)brt_config_get(c, "dim"),
+                   .dim_head = (size_t)brt_config_get(c, "dim_head"),
+                   .states = (size_t)brt_config_get(c, "recurrent_layers"),
+                   .vectors = (size_t)brt_config_get(c, "num_state_vectors"),
+                   .segment = (size_t)brt_config_get(c, "max_seq_len")};
+}
+
+static float *allocate(size_t count, size_t item_count)
+{
+    return calloc(count ? count : 1, (item_count ? item_count : 1) * sizeof(float));
+}
+
+/* ---- memories and states, of a stream or a trainer ------------------------------------------------------------------ */
+
+typedef struct carrier {
+    const brt_stream *stream; /* or NULL */
+    const brt_trainer *trainer;
+} carrier;
+
+static size_t memory_length(const carrier *c)
+{
+    return c->stream ? brt_stream_memory_length(c->stream) : brt_trainer_memory_length(c->trainer);
+}
+
+static brt_status add_memory(const carrier *c, const sizes *s, size_t call, size_t layer, brt_tensors *out)
+{
+    char name[64];
+    size_t length = memory_length(c), shape[] = {2, s->rows, length, s->dim_head};
+    float *values = allocate(2 * s->rows * length, s->dim_head);
+    if (!values)
+        return cli_out_of_memory("memories");
+    snprintf(name, sizeof name, "memories.%zu.%zu", call, layer);
+    brt_status status = c->stream ? brt_stream_memories(c->stream, layer, values)
+                                  : brt_trainer_memories(c->trainer, layer, values);
+    if (status == BRT_OK)
+        status = brt_tensors_add(out, name, 4, shape, values);
+    free(values);
+    return status;
+}
+
+static brt_status add_state(const carrier *c, const sizes *s, size_t call, size_t index, brt_tensors *out)
+{
+    char name[64];
+    size_t shape[] = {s->rows, s->vectors, s->dim};
+    float *values = allocate(s->rows * s->vectors, s->dim);
+    if (!values)
+        return cli_out_of_memory("states");
+    snprintf(name, sizeof name, "states.%zu.%zu", call, index);
+    brt_status status =
+        c->stream ? brt_stream_states(c->stream, index, values) : brt_trainer_states(c->trainer, index, values);
+    if (status == BRT_OK)
+        status = brt_tensors_add(out, name, 3, shape, values);
+    free(values);
+    return status;
+}
+
+static brt_status add_carried(const carrier *c, const sizes *s, size_t call, brt_tensors *out)
+{
+    for (size_t layer = 0; layer < s->depth; layer++)
+        CLI_TRY(add_memory(c, s, call, layer, out));
+    for (size_t index = 0; index < s->states; index++)
+        CLI_TRY(add_state(c, s, call, index, out));
+    return BRT_OK;
+}
+
+static brt_status add_logits(const sizes *s, size_t call, size_t time, const float *logits, brt_tensors *out)
+{
+    char name[48];
+    size_t shape[] = {s->rows, time, s->num_tokens};
+    snprintf(name, sizeof name, "logits.%zu", call);
+    return brt_tensors_add(out, name, 3, shape, logits);
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------------- */
+
+static brt_status forward_call(brt_stream *stream, const sizes *s, const trace_call *call, size_t index,
+                               brt_tensors *out)
+{
+    float *logits = allocate(s->rows * call->time, s->num_tokens);
+    if (!logits)
+        return cli_out_of_memory("logits");
+    brt_status status = brt_stream_feed(stream, call->tokens, call->time, logits);
+    if (status == BRT_OK)
+        status = add_logits(s, index, call->time, logits, out);
+    free(logits);
+    CLI_TRY(status);
+    CLI_TRY(brt_stream_drop_partial_block(stream));
+    return add_carried(&(carrier){.stream = stream}, s, index, out);
+}
+
+brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, brt_tensors *out)
+{
+    brt_stream_options options = brt_stream_options_init();
+    sizes s = sizes_of(model, calls->rows);
+    brt_stream *stream;
+    options.rows = calls->rows;
+    options.threads = threads;
+    CLI_TRY(brt_stream_open(&stream, model, &options));
+    brt_status status = BRT_OK;
+    for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
+        status = forward_call(stream, &s, &calls->items[i], i, out);
+    brt_stream_close(stream);
+    return status;
+}
+
+/* ---- losses --------------------------------------------------------------------------------------------------------- */
+
+/* One call: `time` positions that have a target, taken in segments. */
+typedef struct loss_call {
+    brt_trainer *trainer;
+    const sizes *sizes;
+    const trace_call *call;
+    size_t time;
+    uint64_t counted; /* targets that are not ignored */
+    bool gradient;
+    int32_t *tokens, *targets;       /* of a segment: [rows, segment] */
+    float *logits, *segment_logits;  /* [rows, time, num_tokens] and of a segment */
+    double loss;
+} loss_call;
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static brt_status open_loss_call(loss_call *l, int64_t ignore_index)
+{
+    const sizes *s = l->sizes;
+    size_t segment = smaller(l->time, s->segment);
+    l->tokens = calloc(s->rows * segment, sizeof *l->tokens);
+    l->targets = calloc(s->rows * segment, sizeof *l->targets);
+    l->logits = allocate(s->rows * l->time, s->num_tokens);
+    l->segment_logits = allocate(s->rows * segment, s->num_tokens);
+    if (!l->tokens || !l->targets || !l->logits || !l->segment_logits)
+        return cli_out_of_memory("a call");
+    for (size_t row = 0; row < s->rows; row++)
+        for (size_t t = 1; t < l->call->time; t++)
+            l->counted += l->call->tokens[row * l->call->time + t] != ignore_index;
+    return BRT_OK;
+}
+
+static void close_loss_call(loss_call *l)
+{
+    free(l->tokens);
+    free(l->targets);
+    free(l->logits);
+    free(l->segment_logits);
+}
+
+static uint64_t fill_segment(loss_call *l, size_t first, size_t count, int64_t ignore_index)
+{
+    uint64_t counted = 0;
+    for (size_t row = 0; row < l->sizes->rows; row++) {
+        const int32_t *from = l->call->tokens + row * l->call->time + first;
+        memcpy(l->tokens + row * count, from, count * sizeof *from);
+        memcpy(l->targets + row * count, from + 1, count * sizeof *from);
+        for (size_t t = 1; t <= count; t++)
+            counted += from[t] != ignore_index;
+    }
+    return counted;
+}
+
+/* The call's loss is the mean over its targets, so each segment weighs as much as its share of them. */
+static brt_status run_segment(loss_call *l, size_t first, size_t count, int64_t ignore_index)
+{
+    const sizes *s = l->sizes;
+    uint64_t counted = fill_segment(l, first, count, ignore_index);
+    double loss, weight = l->counted ? (double)counted / (double)l->counted : 0;
+    brt_segment segment = {.time = count,
+                           .tokens = l->tokens,
+                           .targets = l->targets,
+                           .weight = (float)weight,
+                           .forward_only = !l->gradient,
+                           .logits = l->segment_logits};
+    CLI_TRY(brt_trainer_segment(l->trainer, &segment, &loss, NULL));
+    l->loss += weight * loss;
+    for (size_t row = 0; row < s->rows; row++)
+        memcpy(l->logits + (row * l->time + first) * s->num_tokens, l->segment_logits + row * count * s->num_tokens,
+               count * s->num_tokens * sizeof *l->logits);
+    return BRT_OK;
+}
+
+static brt_status run_segments(loss_call *l, int64_t ignore_index)
+{
+    CLI_TRY(open_loss_call(l, ignore_index));
+    for (size_t first = 0; first < l->time; first += l->sizes->segment)
+        CLI_TRY(run_segment(l, first, smaller(l->sizes->segment, l->time - first), ignore_index));
+    return BRT_OK;
+}
+
+static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_call *call, size_t index, bool gradient,
+                             int64_t ignore_index, brt_tensors *out)
+{
+    char name[48];
+    loss_call l = {.trainer = trainer, .sizes = s, .call = call, .time = call->time - 1, .gradient = gradient};
+    if (l.time == 0)
+        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", index);
+    brt_status status = run_segments(&l, ignore_index);
+    float loss = (float)l.loss;
+    snprintf(name, sizeof name, "loss.%zu", index);
+    if (status == BRT_OK)
+        status = add_logits(s, index, l.time, l.logits, out);
+    if (status == BRT_OK)
+        status = brt_tensors_add(out, name, 1, (const size_t[]){1}, &loss);
+    close_loss_call(&l);
+    CLI_TRY(status);
+    return add_carried(&(carrier){.trainer = trainer}, s, index, out);
+}
+
+/* ---- gradients ------------------------------------------------------------------------------------------------------ */
+
+static brt_status add_gradient(const brt_model *model, const brt_trainer *trainer, size_t index, brt_tensors *out)
+{
+    char name[256];
+    brt_parameter_info info;
+    CLI_TRY(brt_model_parameter(model, index, &info));
+    float *values = allocate(info.count, 1);
+    if (!values)
+        return cli_out_of_memory("gradients");
+    snprintf(name, sizeof name, "grad.%s", info.name);
+    brt_status status = brt_trainer_gradient(trainer, index, values);
+    if (status == BRT_OK)
+        status = brt_tensors_add(out, name, info.dims, info.shape, values);
+    free(values);
+    return status;
+}
+
+static brt_status open_trainer(brt_trainer **out, brt_model *model, size_t rows, int threads)
+{
+    brt_trainer_options options = brt_trainer_options_init();
+    const brt_config *config = brt_model_config(model);
+    options.rows = rows;
+    options.segment_blocks =
+        (size_t)(brt_config_get(config, "max_seq_len") / brt_config_get(config, "block_width"));
+    options.threads = threads;
+    options.xl_memories_dropout = options.state_dropout = 0;
+    return brt_trainer_open(out, model, &options);
+}
+
+brt_status trace_losses(brt_model *model, const trace_calls *calls, int threads, bool gradient, brt_tensors *out)
+{
+    sizes s = sizes_of(model, calls->rows);
+    int64_t ignore_index = brt_config_get(brt_model_config(model), "ignore_index");
+    brt_trainer *trainer;
+    CLI_TRY(open_trainer(&trainer, model, calls->rows, threads));
+    brt_status status = BRT_OK;
+    for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
+        status = trace_loss(trainer, &s, &calls->items[i], i, gradient, ignore_index, out);
+    for (size_t i = 0; gradient && i < brt_model_parameter_count(model) && status == BRT_OK; i++)
+        status = add_gradient(model, trainer, i, out);
+    brt_trainer_close(trainer);
+    return status;
+}
