@@ -1,0 +1,285 @@
+/* Attention, forward and backward, against its formula in double; its independence of the number of threads. */
+#include "attention_cases.h"
+
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "ops/attention.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* Largest difference over largest value: sums of at most 512 products and an exponential in float; 1e-13 in the build
+ * with double. */
+static double tolerance(void)
+{
+    return sizeof(real) == sizeof(float) ? 2e-6 : 1e-13;
+}
+
+static void assert_ok(brt_status status)
+{
+    if (status != BRT_OK)
+        fail_msg("%s: %s", brt_status_name(status), brt_last_error());
+}
+
+/* ---- values ------------------------------------------------------------------------------------------- */
+
+static double *zeros(size_t count)
+{
+    double *x = calloc(count, sizeof *x);
+    assert_non_null(x);
+    return x;
+}
+
+/* Values that a float holds exactly, so that both sides compute the same thing. */
+static double *draw(size_t count, uint64_t stream)
+{
+    double *x = zeros(count);
+    for (size_t i = 0; i < count; i++)
+        x[i] = (double)(float)brt_rng_normal(1, stream, i);
+    return x;
+}
+
+static attention_values make_values(const attention_case *c)
+{
+    size_t queries = case_query_count(c), keys = case_key_count(c);
+    attention_values v = {draw(queries, 1), draw(keys, 2),  draw(keys, 3), zeros(queries),
+                          draw(queries, 4), zeros(queries), zeros(keys),   zeros(keys)};
+    for (size_t i = 0; i < queries; i++)
+        v.query[i] *= 2; /* sharper weights */
+    return v;
+}
+
+static void free_values(attention_values *v)
+{
+    free(v->query), free(v->key), free(v->value), free(v->out);
+    free(v->dout), free(v->dquery), free(v->dkey), free(v->dvalue);
+}
+
+static void expect_close(const char *name, const char *what, size_t count, const real *got, const double *want)
+{
+    double most = 0, difference = 0;
+    for (size_t i = 0; i < count; i++) {
+        most = fmax(most, fabs(want[i]));
+        double d = fabs((double)got[i] - want[i]);
+        difference = d > difference || isnan(d) ? d : difference;
+    }
+    if (!(difference <= tolerance() * (1 + most)))
+        fail_msg("%s: %s differs by %g (largest value %g)", name, what, difference, most);
+}
+
+/* ---- the operation on a tape ----------------------------------------------------------------------------- */
+
+/* `out` has more columns than this attention writes: per head `gap` of another's after its own. */
+enum { offset = 3, gap = 2 };
+
+typedef struct results {
+    real *out, *dquery, *dkey, *dvalue;
+} results;
+
+typedef struct run {
+    const attention_case *c;
+    const attention_values *values;
+    real *query, *key, *value, *wide_out, *wide_dout; /* as the operation reads and writes them */
+    results results;
+    bool recording;
+} run;
+
+static size_t out_row(const attention_case *c)
+{
+    return offset + c->heads * (c->dim + gap);
+}
+
+/* A loss whose gradient is given: the second half of a dot product. */
+static void write_gradient(brt_tape *tape, brt_node *node)
+{
+    const run *r = *(run **)node->attributes;
+    brt_gradient gradient = brt_gradient_open(tape, node->in[0]);
+    if (gradient.data)
+        memcpy(gradient.data, r->wide_dout, node->in[0]->count * sizeof(real));
+    brt_gradient_close(tape, node->in[0], gradient);
+}
+
+static void read_out(brt_tape *tape, brt_node *node)
+{
+    const run *r = *(run **)node->attributes;
+    (void)tape;
+    memcpy(r->wide_out, node->in[0]->data, node->in[0]->count * sizeof(real));
+}
+
+static const brt_op loss = {.name = "loss", .forward = read_out, .backward = write_gradient, .starts_backward = true};
+
+static void play(brt_tape *tape, run *r)
+{
+    const attention_case *c = r->c;
+    brt_tensor *query = brt_tape_external(tape, r->query, r->recording ? r->results.dquery : NULL,
+                                          BRT_SHAPE(c->batch, c->queries, c->heads, c->dim));
+    brt_tensor *key = brt_tape_external(tape, r->key, r->recording ? r->results.dkey : NULL,
+                                        BRT_SHAPE(c->batch, c->keys, c->dim));
+    brt_tensor *value = brt_tape_external(tape, r->value, r->recording ? r->results.dvalue : NULL,
+                                          BRT_SHAPE(c->batch, c->keys, c->dim));
+    brt_tensor *out = brt_tape_tensor(tape, BRT_SHAPE(c->batch, c->queries, out_row(c)));
+    brt_attention how = {.heads = c->heads,
+                         .scale = 1 / (real)sqrt((double)c->dim),
+                         .causal = c->causal,
+                         .first_query = c->first_query,
+                         .first_key = case_first_key(c),
+                         .out_row = out_row(c),
+                         .out_offset = offset,
+                         .out_head = c->dim + gap};
+    brt_op_attention(tape, query, key, value, &how, out);
+    brt_tensor *sum = brt_tape_tensor(tape, BRT_SHAPE(1));
+    brt_tape_push(tape, &(brt_node){.op = &loss, .in = {out}, .out = {sum}, .attributes = &r}, sizeof r);
+    if (r->recording)
+        brt_tape_backward(tape);
+    else
+        brt_tape_reset(tape);
+}
+
+static real *converted(size_t count, const double *x)
+{
+    real *y = malloc(count * sizeof *y);
+    assert_non_null(y);
+    for (size_t i = 0; i < count; i++)
+        y[i] = (real)x[i];
+    return y;
+}
+
+static real *zero_reals(size_t count)
+{
+    real *y = calloc(count, sizeof *y);
+    assert_non_null(y);
+    return y;
+}
+
+/* Where an element of [batch, queries, heads, dim] is in the wide tensor. */
+static size_t wide_index(const attention_case *c, size_t i)
+{
+    size_t d = i % c->dim, h = i / c->dim % c->heads, row = i / c->dim / c->heads;
+    return row * out_row(c) + offset + h * (c->dim + gap) + d;
+}
+
+static results attend(const attention_case *c, const attention_values *values, const brt_kernels *kernels, int threads,
+                      bool recording)
+{
+    size_t queries = case_query_count(c), keys = case_key_count(c), wide = c->batch * c->queries * out_row(c);
+    run r = {c, values, converted(queries, values->query), converted(keys, values->key), converted(keys, values->value),
+             zero_reals(wide), zero_reals(wide),
+             {zero_reals(queries), zero_reals(queries), zero_reals(keys), zero_reals(keys)}, recording};
+    for (size_t i = 0; i < queries; i++)
+        r.wide_dout[wide_index(c, i)] = (real)values->dout[i];
+    brt_tape *tape;
+    assert_ok(brt_tape_create(&tape, kernels, threads));
+    brt_tape_record(tape, recording);
+    play(tape, &r);
+    assert_ok(brt_tape_commit(tape));
+    play(tape, &r);
+    assert_ok(brt_tape_status(tape));
+    brt_tape_close(tape);
+    for (size_t i = 0; i < queries; i++)
+        r.results.out[i] = r.wide_out[wide_index(c, i)];
+    free(r.query), free(r.key), free(r.value), free(r.wide_out), free(r.wide_dout);
+    return r.results;
+}
+
+static void free_results(results *r)
+{
+    free(r->out), free(r->dquery), free(r->dkey), free(r->dvalue);
+}
+
+/* ---- tests -------------------------------------------------------------------------------------------------- */
+
+static void check_case(const attention_case *c, const brt_kernels *kernels)
+{
+    attention_values values = make_values(c);
+    attend_plainly(c, &values);
+    results with = attend(c, &values, kernels, 2, true), without = attend(c, &values, kernels, 2, false);
+    expect_close(c->name, "out", case_query_count(c), with.out, values.out);
+    expect_close(c->name, "out (inference)", case_query_count(c), without.out, values.out);
+    expect_close(c->name, "dquery", case_query_count(c), with.dquery, values.dquery);
+    expect_close(c->name, "dkey", case_key_count(c), with.dkey, values.dkey);
+    expect_close(c->name, "dvalue", case_key_count(c), with.dvalue, values.dvalue);
+    free_results(&with);
+    free_results(&without);
+    free_values(&values);
+}
+
+static void test_formula(void **state)
+{
+    const brt_kernels *kernels;
+    (void)state;
+    for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
+        for (size_t i = 0; i < attention_case_count; i++)
+            check_case(&attention_cases[i], kernels);
+}
+
+static void expect_same(const attention_case *c, const char *what, size_t count, const real *a, const real *b)
+{
+    if (memcmp(a, b, count * sizeof *a) != 0)
+        fail_msg("%s: %s depends on the number of threads", c->name, what);
+}
+
+static void compare_threads(const attention_case *c, const brt_kernels *kernels, bool recording)
+{
+    attention_values values = make_values(c);
+    results one = attend(c, &values, kernels, 1, recording);
+    for (int threads = 2; threads <= 3; threads++) {
+        results more = attend(c, &values, kernels, threads, recording);
+        expect_same(c, "out", case_query_count(c), one.out, more.out);
+        expect_same(c, "dquery", case_query_count(c), one.dquery, more.dquery);
+        expect_same(c, "dkey", case_key_count(c), one.dkey, more.dkey);
+        expect_same(c, "dvalue", case_key_count(c), one.dvalue, more.dvalue);
+        free_results(&more);
+    }
+    free_results(&one);
+    free_values(&values);
+}
+
+static void test_threads(void **state)
+{
+    const brt_kernels *kernels;
+    (void)state;
+    assert_ok(brt_kernels_select(&kernels));
+    for (size_t i = 0; i < attention_case_count; i++) {
+        compare_threads(&attention_cases[i], kernels, true);
+        compare_threads(&attention_cases[i], kernels, false);
+    }
+}
+
+/* Keys that no query sees may hold anything. */
+static void test_unseen_keys(void **state)
+{
+    const attention_case c = {"unseen keys", 2, 20, 150, 2, 16, true, 70, {10, 40}};
+    const brt_kernels *kernels;
+    (void)state;
+    assert_ok(brt_kernels_select(&kernels));
+    attention_values values = make_values(&c);
+    attend_plainly(&c, &values);
+    for (size_t row = 0; row < c.batch; row++)
+        for (size_t j = 0; j < c.keys; j++)
+            for (size_t d = 0; d < c.dim && !case_sees(&c, row, c.queries - 1, j); d++)
+                values.key[(row * c.keys + j) * c.dim + d] = values.value[(row * c.keys + j) * c.dim + d] = NAN;
+    results r = attend(&c, &values, kernels, 2, true);
+    expect_close(c.name, "out", case_query_count(&c), r.out, values.out);
+    expect_close(c.name, "dquery", case_query_count(&c), r.dquery, values.dquery);
+    expect_close(c.name, "dkey", case_key_count(&c), r.dkey, values.dkey);
+    expect_close(c.name, "dvalue", case_key_count(&c), r.dvalue, values.dvalue);
+    free_results(&r);
+    free_values(&values);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_formula),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_unseen_keys),
+    };
+    return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
+}

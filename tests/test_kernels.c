@@ -1,0 +1,614 @@
+/* Every table of kernels that this processor can run against the plain C one, over sizes with and without tails, on
+ * unaligned buffers that end where their allocation ends. */
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The sets under test in the running check. */
+static const brt_kernels *fast, *plain;
+
+/* ---- buffers ------------------------------------------------------------------------------------------ */
+
+enum { most_buffers = 64 };
+static struct {
+    float *memory[most_buffers];
+    size_t count;
+    uint64_t drawn;
+} pool;
+
+static void free_buffers(void)
+{
+    while (pool.count > 0)
+        free(pool.memory[--pool.count]);
+}
+
+/* `count` floats that start 0 to 3 floats after an aligned address and end with their allocation. */
+static float *make(size_t count)
+{
+    size_t skip = pool.count % 4;
+    assert_true(pool.count < most_buffers);
+    float *memory = malloc((count + skip + 1) * sizeof *memory);
+    assert_non_null(memory);
+    memory = realloc(memory, (count + skip) * sizeof *memory + (count + skip == 0));
+    pool.memory[pool.count++] = memory;
+    return memory + skip;
+}
+
+static float draw(float low, float high)
+{
+    return low + (high - low) * (float)brt_rng_uniform(1, 2, pool.drawn++);
+}
+
+static float *make_random(size_t count, float low, float high)
+{
+    float *x = make(count);
+    for (size_t i = 0; i < count; i++)
+        x[i] = draw(low, high);
+    return x;
+}
+
+static float *copy(size_t count, const float *x)
+{
+    float *y = make(count);
+    memcpy(y, x, count * sizeof *y);
+    return y;
+}
+
+/* |got - want| <= bound * (1 + |want|) for every element */
+static void expect_close(const char *what, size_t count, const float *got, const float *want, double bound)
+{
+    for (size_t i = 0; i < count; i++) {
+        double difference = fabs((double)got[i] - (double)want[i]);
+        if (!(difference <= bound * (1 + fabs((double)want[i]))))
+            fail_msg("%s: %s[%zu of %zu] is %.9g, plain %.9g", fast->isa, what, i, count, (double)got[i],
+                     (double)want[i]);
+    }
+}
+
+static void expect_same(const char *what, size_t count, const float *got, const float *want)
+{
+    if (count && memcmp(got, want, count * sizeof *got) != 0)
+        fail_msg("%s: %s differs in its bits", fast->isa, what);
+}
+
+static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 130, 515};
+
+#define EACH(element, list) (size_t element##_ = 0, element; \
+     element##_ < sizeof(list) / sizeof(list)[0] && (element = (list)[element##_], true); element##_++)
+
+/* ---- matrix products ------------------------------------------------------------------------------------ */
+
+static void check_matmul_case(size_t m, size_t n, size_t k, bool transposed, bool accumulate)
+{
+    size_t b_row = n + k % 3, c_row = n + m % 2, a_row = transposed ? 1 : k + 1, a_column = transposed ? m + 1 : 1;
+    float *a = make_random((m + 1) * (k + 1), -1, 1), *b = make_random(k * b_row, -1, 1);
+    float *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c), *alone = copy(m * c_row, c);
+    fast->matmul(m, n, k, a, a_row, a_column, b, b_row, c, c_row, accumulate);
+    plain->matmul(m, n, k, a, a_row, a_column, b, b_row, want, c_row, accumulate);
+    expect_close("matmul", m * c_row, c, want, 4e-7 * sqrt((double)k + 1));
+    for (size_t i = 0; i < m; i++)
+        fast->matmul(1, n, k, a + i * a_row, a_row, a_column, b, b_row, alone + i * c_row, c_row, accumulate);
+    expect_same("a row of matmul alone", m * c_row, c, alone);
+    free_buffers();
+}
+
+static void check_matmul(void)
+{
+    static const size_t rows[] = {0, 1, 2, 3, 4, 6, 11, 13, 14, 15, 27, 64, 70};
+    static const size_t columns[] = {0, 1, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 75};
+    static const size_t depths[] = {0, 1, 2, 17, 64, 255, 256, 257};
+    for EACH (m, rows)
+        for EACH (n, columns)
+            for EACH (k, depths)
+                for (int flags = 0; flags < 4; flags++)
+                    check_matmul_case(m, n, k, flags & 1, flags & 2);
+}
+
+static void check_matvec_case(size_t m, size_t n, size_t k, bool accumulate)
+{
+    size_t x_stride = k + 1, w_stride = k + 3, y_stride = n + 2;
+    float *x = make_random(m * x_stride, -1, 1), *w = make_random(n * w_stride, -1, 1);
+    float *y = make_random(m * y_stride, -1, 1), *want = copy(m * y_stride, y), *alone = copy(m * y_stride, y);
+    fast->matvec(m, n, k, x, x_stride, w, w_stride, y, y_stride, accumulate);
+    plain->matvec(m, n, k, x, x_stride, w, w_stride, want, y_stride, accumulate);
+    expect_close("matvec", m * y_stride, y, want, 4e-7 * sqrt((double)k + 1));
+    for (size_t i = 0; i < m; i++)
+        fast->matvec(1, n, k, x + i * x_stride, x_stride, w, w_stride, alone + i * y_stride, y_stride, accumulate);
+    expect_same("a row of matvec alone", m * y_stride, y, alone);
+    free_buffers();
+}
+
+static void check_matvec(void)
+{
+    static const size_t rows[] = {0, 1, 2, 3, 4, 5, 7, 8, 9}, columns[] = {0, 1, 2, 3, 4, 5, 8, 13, 16, 19};
+    for EACH (m, rows)
+        for EACH (n, columns)
+            for EACH (k, lengths) {
+                check_matvec_case(m, n, k, false);
+                check_matvec_case(m, n, k, true);
+            }
+}
+
+static void check_transpose(void)
+{
+    for EACH (rows, lengths)
+        for EACH (columns, lengths) {
+            size_t x_stride = columns + 1, y_stride = rows + 3;
+            float *x = make_random(rows * x_stride, -1, 1), *y = make_random(columns * y_stride, -1, 1);
+            float *want = copy(columns * y_stride, y);
+            fast->transpose(rows, columns, x, x_stride, y, y_stride);
+            plain->transpose(rows, columns, x, x_stride, want, y_stride);
+            expect_same("transpose", columns * y_stride, y, want);
+            free_buffers();
+        }
+}
+
+/* ---- sums ------------------------------------------------------------------------------------------------- */
+
+static void check_add(void)
+{
+    for EACH (n, lengths) {
+        float *x = make_random(n, -1, 1), *y = make_random(n, -1, 1), *want = copy(n, y);
+        fast->add(n, x, y);
+        plain->add(n, x, want);
+        expect_same("add", n, y, want);
+        free_buffers();
+    }
+}
+
+static void check_scale(void)
+{
+    for EACH (n, lengths) {
+        float *x = make_random(n, -1, 1), *y = make(n), *want = make(n);
+        fast->scale(n, 0.3f, x, y);
+        plain->scale(n, 0.3f, x, want);
+        expect_same("scale", n, y, want);
+        fast->scale(n, 0.3f, x, x);
+        expect_same("scale in place", n, x, want);
+        free_buffers();
+    }
+}
+
+static void check_scale_add(void)
+{
+    for EACH (n, lengths) {
+        float *x = make_random(n, -1, 1), *y = make_random(n, -1, 1), *want = copy(n, y);
+        fast->scale_add(n, 0.3f, x, -1.7f, y);
+        plain->scale_add(n, 0.3f, x, -1.7f, want);
+        expect_close("scale_add", n, y, want, 1.5e-7);
+        free_buffers();
+    }
+}
+
+static void check_sum_squares(void)
+{
+    for EACH (n, lengths) {
+        float *x = make_random(n, -1e20f, 1e20f);
+        double got = -1, want = -1;
+        fast->sum_squares(n, x, &got);
+        plain->sum_squares(n, x, &want);
+        assert_true(fabs(got - want) <= 1e-14 * want);
+        free_buffers();
+    }
+}
+
+/* ---- layer normalisation -------------------------------------------------------------------------------------- */
+
+static void check_layer_norm_forward(void)
+{
+    enum { rows = 3 };
+    for EACH (dim, lengths) {
+        if (dim == 0)
+            continue;
+        float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1);
+        float *y[2], *mean[2], *rstd[2];
+        const brt_kernels *set[2] = {fast, plain};
+        for (int s = 0; s < 2; s++) {
+            y[s] = make(rows * dim), mean[s] = make(rows), rstd[s] = make(rows);
+            set[s]->layer_norm_forward(rows, dim, x, gain, 1e-5f, y[s], mean[s], rstd[s]);
+        }
+        expect_close("layer_norm_forward mean", rows, mean[0], mean[1], 1e-6);
+        expect_close("layer_norm_forward rstd", rows, rstd[0], rstd[1], 2e-6);
+        expect_close("layer_norm_forward y", rows * dim, y[0], y[1], 5e-6);
+        free_buffers();
+    }
+}
+
+static void check_layer_norm_backward(void)
+{
+    enum { rows = 3 };
+    for EACH (dim, lengths) {
+        if (dim < 2)
+            continue;
+        float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1), *y = make(rows * dim);
+        float *mean = make(rows), *rstd = make(rows), *dy = make_random(rows * dim, -1, 1);
+        float *dx = make_random(rows * dim, -1, 1), *want_dx = copy(rows * dim, dx), *dgain = make_random(dim, -1, 1);
+        float *want_dgain = copy(dim, dgain), *alone = copy(dim, dgain);
+        plain->layer_norm_forward(rows, dim, x, gain, 1e-5f, y, mean, rstd);
+        fast->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, dx, dgain);
+        plain->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, want_dx, want_dgain);
+        expect_close("layer_norm_backward dx", rows * dim, dx, want_dx, 4e-6);
+        expect_close("layer_norm_backward dgain", dim, dgain, want_dgain, 2e-6);
+        fast->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, NULL, alone);
+        expect_same("layer_norm_backward dgain without dx", dim, alone, dgain);
+        free_buffers();
+    }
+}
+
+/* ---- GEGLU --------------------------------------------------------------------------------------------------------- */
+
+/* Gates across the whole range of the error function, and its ends. */
+static float *make_gates(size_t rows, size_t inner)
+{
+    static const float ends[] = {0, -0.0f, 1e-30f, -30, 30, 5.3f, -5.3f, 1e4f, -1e4f, 1e-3f, -1e-3f};
+    float *h = make_random(rows * 2 * inner, -6, 6);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0] && i < inner; i++)
+        h[inner + i] = ends[i];
+    return h;
+}
+
+static void check_geglu_forward(void)
+{
+    enum { rows = 3 };
+    for EACH (inner, lengths) {
+        float *h = make_gates(rows, inner), *y = make(rows * inner), *want = make(rows * inner);
+        fast->geglu_forward(rows, inner, h, y);
+        plain->geglu_forward(rows, inner, h, want);
+        expect_close("geglu_forward", rows * inner, y, want, 3e-6);
+        free_buffers();
+    }
+}
+
+static void check_geglu_backward(void)
+{
+    enum { rows = 3 };
+    for EACH (inner, lengths) {
+        float *h = make_gates(rows, inner), *dy = make_random(rows * inner, -1, 1);
+        float *dh = make(rows * 2 * inner), *want = make(rows * 2 * inner);
+        fast->geglu_backward(rows, inner, h, dy, dh);
+        plain->geglu_backward(rows, inner, h, dy, want);
+        expect_close("geglu_backward", rows * 2 * inner, dh, want, 3e-6);
+        free_buffers();
+    }
+}
+
+/* ---- normalised and turned heads ---------------------------------------------------------------------------------------- */
+
+static const size_t even_dims[] = {2, 4, 6, 8, 14, 16, 32, 34, 64, 66, 128, 192};
+
+static void check_rotary_forward_case(size_t dim, bool scaled, bool turned)
+{
+    enum { rows = 3 };
+    size_t stride = dim + 3;
+    float *x = make_random(rows * stride, -2, 2), *y = make_random(rows * stride, -1, 1), *want = copy(rows * stride, y);
+    float *scale = make_random(dim, 0.5f, 2), *cosine = make_random(dim, -1, 1), *sine = make_random(dim, -1, 1);
+    memset(x, 0, dim * sizeof *x); /* a head of length 0 */
+    fast->rotary_forward(rows, dim, x, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL, y,
+                         stride);
+    plain->rotary_forward(rows, dim, x, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL,
+                          want, stride);
+    expect_close("rotary_forward", rows * stride, y, want, 1e-6);
+    memcpy(y, x, rows * stride * sizeof *y);
+    fast->rotary_forward(rows, dim, y, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL, y,
+                         stride);
+    for (size_t r = 0; r < rows; r++)
+        expect_close("rotary_forward in place", dim, y + r * stride, want + r * stride, 1e-6);
+    free_buffers();
+}
+
+static void check_rotary_forward(void)
+{
+    for EACH (dim, even_dims)
+        for (int flags = 0; flags < 4; flags++)
+            check_rotary_forward_case(dim, flags & 1, flags & 2);
+}
+
+static void check_rotary_backward_case(size_t dim, bool scaled, bool turned, bool wants_scale)
+{
+    enum { rows = 3 };
+    size_t stride = dim + 3;
+    float *x = make_random(rows * stride, -2, 2), *dy = make_random(rows * stride, -1, 1);
+    float *dx = make_random(rows * stride, -1, 1), *want = copy(rows * stride, dx);
+    float *scale = make_random(dim, 0.5f, 2), *cosine = make_random(dim, -1, 1), *sine = make_random(dim, -1, 1);
+    float *dscale = make_random(dim, -1, 1), *want_dscale = copy(dim, dscale);
+    fast->rotary_backward(rows, dim, x, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL, dy,
+                          stride, dx, stride, wants_scale ? dscale : NULL);
+    plain->rotary_backward(rows, dim, x, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL,
+                           dy, stride, want, stride, wants_scale ? want_dscale : NULL);
+    expect_close("rotary_backward dx", rows * stride, dx, want, 2e-6);
+    expect_close("rotary_backward dscale", dim, dscale, want_dscale, 2e-6);
+    free_buffers();
+}
+
+static void check_rotary_backward(void)
+{
+    for EACH (dim, even_dims)
+        for (int flags = 0; flags < 8; flags++)
+            check_rotary_backward_case(dim, flags & 1, flags & 2, flags & 4);
+}
+
+/* ---- softmax ------------------------------------------------------------------------------------------------------------------ */
+
+/* Some rows see nothing, some a part, some all. */
+static void draw_visible(size_t rows, size_t keys, size_t *visible)
+{
+    for (size_t r = 0; r < rows; r++)
+        visible[r] = r % 5 == 0 ? 0 : r % 5 == 1 ? keys : brt_rng_below(3, 4, pool.drawn++, keys + 1);
+}
+
+enum { softmax_rows = 7, softmax_dim = 19 };
+
+typedef struct softmax_state {
+    float *scores, *maximum, *sum, *out;
+} softmax_state;
+
+static softmax_state start_softmax(size_t stride)
+{
+    softmax_state s = {make(softmax_rows * stride), make(softmax_rows), make(softmax_rows),
+                       make(softmax_rows * softmax_dim)};
+    for (size_t r = 0; r < softmax_rows; r++) {
+        s.maximum[r] = -INFINITY;
+        s.sum[r] = 0;
+    }
+    for (size_t i = 0; i < softmax_rows * softmax_dim; i++)
+        s.out[i] = 1;
+    return s;
+}
+
+static void check_softmax_step_case(size_t keys, bool masked)
+{
+    size_t stride = keys + 2, visible[softmax_rows];
+    softmax_state s[2] = {start_softmax(stride), start_softmax(stride)};
+    const brt_kernels *set[2] = {fast, plain};
+    float *scores = make(softmax_rows * stride);
+    for (int step = 0; step < 3; step++) {
+        for (size_t i = 0; i < softmax_rows * stride; i++)
+            scores[i] = i % 11 == 3 ? -1e6f : draw(-30, 30);
+        draw_visible(softmax_rows, keys, visible);
+        for (int i = 0; i < 2; i++) {
+            memcpy(s[i].scores, scores, softmax_rows * stride * sizeof *scores);
+            set[i]->softmax_step(softmax_rows, keys, 0.25f, masked ? visible : NULL, s[i].scores, stride, s[i].maximum,
+                                 s[i].sum, softmax_dim, s[i].out, softmax_dim);
+        }
+        expect_close("softmax_step scores", softmax_rows * stride, s[0].scores, s[1].scores, 1e-6);
+        for (size_t r = 0; r < softmax_rows; r++)
+            assert_true(s[0].maximum[r] == s[1].maximum[r]);
+        expect_close("softmax_step sum", softmax_rows, s[0].sum, s[1].sum, 5e-6);
+        expect_close("softmax_step out", softmax_rows * softmax_dim, s[0].out, s[1].out, 2e-6);
+    }
+    free_buffers();
+}
+
+static void check_softmax_step(void)
+{
+    for EACH (keys, lengths) {
+        check_softmax_step_case(keys, true);
+        check_softmax_step_case(keys, false);
+    }
+}
+
+static void check_softmax_tile_backward_case(size_t keys, bool masked)
+{
+    enum { rows = 7 };
+    size_t stride = keys + 2, visible[rows];
+    float *scores = make_random(rows * stride, -20, 20), *want_scores = copy(rows * stride, scores);
+    float *dp = make_random(rows * stride, -1, 1), *want_dp = copy(rows * stride, dp);
+    float *lse = make_random(rows, 5, 10), *delta = make_random(rows, -1, 1);
+    draw_visible(rows, keys, visible);
+    fast->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, scores, stride, lse, delta, dp, stride);
+    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, lse, delta, want_dp,
+                                 stride);
+    expect_close("softmax_tile_backward p", rows * stride, scores, want_scores, 1e-6);
+    expect_close("softmax_tile_backward ds", rows * stride, dp, want_dp, 1e-6);
+    free_buffers();
+}
+
+static void check_softmax_tile_backward(void)
+{
+    for EACH (keys, lengths) {
+        check_softmax_tile_backward_case(keys, true);
+        check_softmax_tile_backward_case(keys, false);
+    }
+}
+
+/* ---- cross entropy ---------------------------------------------------------------------------------------------------------------- */
+
+static void check_cross_entropy_case(size_t classes, bool gradient)
+{
+    enum { rows = 5, ignore = -7 };
+    float *logits = make_random(rows * classes, -20, 20), *want = copy(rows * classes, logits);
+    float *loss = make(rows), *want_loss = make(rows);
+    int32_t targets[rows] = {0, (int32_t)classes - 1, ignore, (int32_t)classes / 2, 0};
+    fast->cross_entropy(rows, classes, targets, ignore, gradient, 0.125f, logits, loss);
+    plain->cross_entropy(rows, classes, targets, ignore, gradient, 0.125f, want, want_loss);
+    expect_close("cross_entropy loss", rows, loss, want_loss, 1e-6);
+    expect_close("cross_entropy gradient", rows * classes, logits, want, 2e-7);
+    free_buffers();
+}
+
+static void check_cross_entropy(void)
+{
+    for EACH (classes, lengths) {
+        check_cross_entropy_case(classes + 1, true);
+        check_cross_entropy_case(classes + 1, false);
+    }
+    check_cross_entropy_case(50257, true);
+}
+
+/* ---- the state's moving average ------------------------------------------------------------------------------------------------------ */
+
+static void check_ema_forward(void)
+{
+    enum { rows = 4 };
+    for EACH (dim, lengths) {
+        float *beta = make_random(dim, -95, 95), *z = make_random(rows * dim, -1, 1);
+        float *state = make_random(rows * dim, -1, 1), *next = make(rows * dim), *want = make(rows * dim);
+        fast->ema_forward(rows, dim, beta, z, state, next);
+        plain->ema_forward(rows, dim, beta, z, state, want);
+        expect_close("ema_forward", rows * dim, next, want, 3e-7);
+        free_buffers();
+    }
+}
+
+static void check_ema_backward(void)
+{
+    enum { rows = 4 };
+    for EACH (dim, lengths) {
+        float *beta = make_random(dim, -5, 5), *z = make_random(rows * dim, -1, 1);
+        float *state = make_random(rows * dim, -1, 1), *dnext = make_random(rows * dim, -1, 1);
+        float *dz[2], *dstate[2], *dbeta[2] = {make_random(dim, -1, 1)};
+        const brt_kernels *set[2] = {fast, plain};
+        dbeta[1] = copy(dim, dbeta[0]);
+        for (int s = 0; s < 2; s++) {
+            dz[s] = make(rows * dim), dstate[s] = make(rows * dim);
+            set[s]->ema_backward(rows, dim, beta, z, state, dnext, dz[s], dstate[s], dbeta[s]);
+        }
+        expect_close("ema_backward dz", rows * dim, dz[0], dz[1], 3e-7);
+        expect_close("ema_backward dstate", rows * dim, dstate[0], dstate[1], 3e-7);
+        expect_close("ema_backward dbeta", dim, dbeta[0], dbeta[1], 1e-6);
+        free_buffers();
+    }
+}
+
+/* ---- optimiser ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void check_adam(void)
+{
+    static const brt_adam_step step = {0.7f, 1e-3f, 0.9f, 0.99f, 1e-8f, 0.1f, 0.1f, 0.01f};
+    for EACH (n, lengths) {
+        float *x[2][4] = {{make_random(n, -1, 1), make_random(n, -1, 1), make_random(n, -1, 1), make_random(n, 0, 1)}};
+        for (int i = 0; i < 4; i++)
+            x[1][i] = copy(n, x[0][i]);
+        fast->adam(n, x[0][0], x[0][1], x[0][2], x[0][3], &step);
+        plain->adam(n, x[1][0], x[1][1], x[1][2], x[1][3], &step);
+        for (int i = 0; i < 4; i++)
+            expect_close("adam", n, x[0][i], x[1][i], 3e-7);
+        free_buffers();
+    }
+}
+
+static void check_peak(void)
+{
+    float got, want;
+    fast->peak(60, &got);
+    plain->peak(60, &want);
+    assert_true(fabsf(got / (float)fast->lanes - want) < 1e-5f * want);
+}
+
+/* ---- extremes -------------------------------------------------------------------------------------------------------------------------------- */
+
+/* The exponential through softmax_tile_backward: p = exp(score - lse). */
+static float exponential(float x)
+{
+    float score = x, lse = 0, delta = 0, dp = 0;
+    fast->softmax_tile_backward(1, 1, 1, NULL, &score, 1, &lse, &delta, &dp, 1);
+    return score;
+}
+
+static void check_exponential(void)
+{
+    assert_true(exponential(0) == 1);
+    assert_true(exponential(-INFINITY) == 0 && exponential(-1e30f) == 0 && exponential(-104) == 0);
+    assert_true(isinf(exponential(INFINITY)) && isinf(exponential(89)));
+    assert_true(isnan(exponential(NAN)));
+    for (int i = 0; i < 400000; i++) {
+        float x = draw(-86.9f, 88.7f);
+        double want = exp((double)x), difference = fabs((double)exponential(x) - want);
+        if (!(difference <= 1.3e-7 * want))
+            fail_msg("%s: exp(%.9g) is off by %g", fast->isa, (double)x, difference / want);
+    }
+}
+
+/* The error function through GEGLU: with a = 1, y = g * (1 + erf(g / sqrt 2)) / 2. */
+static void check_error_function(void)
+{
+    for (int i = 0; i < 400000; i++) {
+        float h[2] = {1, draw(-8, 8)}, y;
+        double g = (double)h[1];
+        fast->geglu_forward(1, 1, h, &y);
+        double difference = fabs((double)y - g * 0.5 * (1 + erf(g * sqrt(0.5))));
+        if (!(difference <= 2e-7 * (fabs(g) + 0.1)))
+            fail_msg("%s: gelu(%.9g) is off by %g", fast->isa, g, difference);
+    }
+}
+
+/* A diverged model must show: what is not a number stays so. */
+static void check_not_a_number(void)
+{
+    float scores[40] = {0}, maximum = -INFINITY, sum = 0, out[1] = {0};
+    scores[21] = NAN;
+    fast->softmax_step(1, 40, 1, NULL, scores, 40, &maximum, &sum, 1, out, 1);
+    assert_true(isnan(sum));
+    float logits[40] = {0}, loss;
+    int32_t target = 3;
+    logits[39] = NAN;
+    fast->cross_entropy(1, 40, &target, -1, false, 1, logits, &loss);
+    assert_true(isnan(loss));
+}
+
+/* ---- registration ----------------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct check {
+    const char *name;
+    void (*run)(void);
+} check;
+
+/* A kernel without a check does not compile. */
+static const check checks[] = {
+#define BRT_KERNEL(name, arguments) {#name, check_##name},
+#include "kernels/kernels.def"
+#undef BRT_KERNEL
+    {"exponential", check_exponential},
+    {"error function", check_error_function},
+    {"not a number", check_not_a_number},
+};
+
+enum { check_count = sizeof checks / sizeof checks[0], most_tables = 4 };
+
+typedef struct trial {
+    const brt_kernels *table;
+    const check *check;
+    char name[64];
+} trial;
+
+static void run_trial(void **state)
+{
+    const trial *t = *state;
+    fast = t->table;
+    plain = brt_kernels_at(0);
+    t->check->run();
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    free_buffers();
+    return 0;
+}
+
+int main(void)
+{
+    static trial trials[most_tables * check_count];
+    static struct CMUnitTest tests[most_tables * check_count];
+    size_t count = 0;
+    for (size_t set = 1; set < most_tables && brt_kernels_at(set); set++)
+        for (size_t c = 0; c < check_count; c++, count++) {
+            trial *t = &trials[count];
+            t->table = brt_kernels_at(set);
+            t->check = &checks[c];
+            snprintf(t->name, sizeof t->name, "%s %s", t->table->isa, t->check->name);
+            tests[count] = (struct CMUnitTest){t->name, run_trial, NULL, clean_up, t};
+        }
+    return _cmocka_run_group_tests("kernels", tests, count, NULL, NULL);
+}
