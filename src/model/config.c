@@ -8,8 +8,6 @@
 
 typedef enum key_type { type_integer, type_number, type_boolean, type_integers } key_type;
 
-
-
 typedef struct key {
     brt_config_key public;
     key_type type;
@@ -37,7 +35,7 @@ static const key keys[] = {
     KEY(ignore_index, integer, INT32_MIN, "-100", "targets with this value have no loss"),
     KEY(use_flash_attn, boolean, 0, "false", "kept for compatibility: attention is always tiled"),
     KEY(use_compressed_mem, boolean, 0, "false", "not supported yet"),
-    KEY(compressed_mem_factor, integer, 1, "4", "not supported yet"),
+    KEY(compressed_mem_factor, integer, INT32_MIN, "4", "not supported yet"),
 };
 #undef KEY
 
@@ -151,12 +149,20 @@ static brt_status set_boolean(bool *to, const key *k, const json_t *value, const
     return BRT_OK;
 }
 
+/* Arguments whose default depends on others: Python's None, null here, stands for it. */
+static bool takes_null(const key *k)
+{
+    return k->type == type_integers || k->offset == offsetof(brt_config, num_state_vectors);
+}
+
 static brt_status set_value(brt_config *config, const key *k, const json_t *value, const char *what)
 {
-    /* null is Python's None: the default. */
-    if (json_is_null(value))
-        return BRT_OK;
     void *to = field(config, k);
+    uint32_t bit = UINT32_C(1) << (k - keys);
+    if (json_is_null(value) && takes_null(k)) {
+        config->given &= ~bit;
+        return BRT_OK;
+    }
     switch (k->type) {
     case type_integer:
         BRT_TRY(set_integer(to, k, value, what));
@@ -171,7 +177,7 @@ static brt_status set_value(brt_config *config, const key *k, const json_t *valu
         BRT_TRY(set_list(to, k, value, what));
         break;
     }
-    config->given |= UINT32_C(1) << (k - keys);
+    config->given |= bit;
     return BRT_OK;
 }
 
@@ -334,9 +340,8 @@ static brt_status check_sizes(const brt_config *config)
 brt_status brt_config_check(brt_config *config)
 {
     BRT_TRY(check_required(config));
-    if (config->use_compressed_mem || config->compressed_mem_factor != 4)
-        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "compressed memories (\"%s\") are not supported yet",
-                        config->use_compressed_mem ? "use_compressed_mem" : "compressed_mem_factor");
+    if (config->use_compressed_mem)
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "compressed memories (\"use_compressed_mem\") are not supported yet");
     BRT_TRY(check_sizes(config));
     fill_defaults(config);
     return check_layers(config);

@@ -1,0 +1,92 @@
+/* Models, tokens and files for the tests of what works with a model. */
+#ifndef BRT_TESTS_MODELS_H
+#define BRT_TESTS_MODELS_H
+
+#include "fixture.h"
+
+#include "base/json.h"
+#include "base/rng.h"
+#include "model/config.h"
+
+#include <ftw.h>
+#include <unistd.h>
+
+static inline void expect_failure(brt_status status, brt_status expected, const char *part)
+{
+    if (status != expected || !strstr(brt_last_error(), part))
+        fail_msg("%s, \"%s\"; expected %s with \"%s\"", brt_status_name(status), brt_last_error(),
+                 brt_status_name(expected), part);
+}
+
+/* ---- a directory of the test's own -------------------------------------------------------------------------- */
+
+static char scratch[] = "/tmp/brt-test-XXXXXX";
+
+static inline int enter_scratch(void **state)
+{
+    (void)state;
+    return mkdtemp(scratch) && chdir(scratch) == 0 ? 0 : -1;
+}
+
+static inline int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
+{
+    (void)info, (void)type, (void)place;
+    return remove(path);
+}
+
+static inline int leave_scratch(void **state)
+{
+    (void)state;
+    return chdir("/") == 0 ? nftw(scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS) : -1;
+}
+
+/* ---- models --------------------------------------------------------------------------------------------------- */
+
+static inline json_t *parse_json(const char *text)
+{
+    json_t *object;
+    assert_ok(brt_json_parse(&object, text, strlen(text), "the test"));
+    return object;
+}
+
+static inline brt_config *make_config(const char *json)
+{
+    brt_config *config;
+    json_t *object = parse_json(json);
+    assert_ok(brt_config_create(&config));
+    assert_ok(brt_config_from_json(config, object, "the test"));
+    json_decref(object);
+    return config;
+}
+
+static inline brt_model *make_model(const char *json)
+{
+    brt_model *model;
+    brt_config *config = make_config(json);
+    assert_ok(brt_model_create(&model, config, 1));
+    brt_config_close(config);
+    return model;
+}
+
+/* A model of tests/golden: its weights are far from the initial ones, so that little can go unseen. */
+static inline brt_model *load_golden(const char *name)
+{
+    brt_model *model;
+    assert_ok(brt_model_load(&model, fixture_path(name, "")));
+    return model;
+}
+
+static inline size_t config_of(const brt_model *model, const char *key)
+{
+    return (size_t)brt_config_get(brt_model_config(model), key);
+}
+
+static inline int32_t *draw_tokens(const brt_model *model, size_t count, uint64_t seed)
+{
+    int32_t *tokens = malloc(count * sizeof *tokens);
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (int32_t)brt_rng_below(seed, 0, i, config_of(model, "num_tokens"));
+    return tokens;
+}
+
+#endif
