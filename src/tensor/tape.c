@@ -264,7 +264,8 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
     if (!kept || !attributes)
         return;
     *kept = *node;
-    memcpy(attributes, node->attributes, attribute_bytes);
+    if (attribute_bytes > 0)
+        memcpy(attributes, node->attributes, attribute_bytes);
     kept->attributes = attributes;
     if (tape->recording && any_input_wants_gradient(kept))
         record(tape, kept);
