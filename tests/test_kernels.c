@@ -1,69 +1,13 @@
 /* Every table of kernels that this processor can run against the plain C one, over sizes with and without tails, on
  * unaligned buffers that end where their allocation ends. */
-#include "base/rng.h"
+#include "buffers.h"
 #include "kernels/kernels.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* The sets under test in the running check. */
 static const brt_kernels *fast, *plain;
-
-/* ---- buffers ------------------------------------------------------------------------------------------ */
-
-enum { most_buffers = 64 };
-static struct {
-    float *memory[most_buffers];
-    size_t count;
-    uint64_t drawn;
-} pool;
-
-static void free_buffers(void)
-{
-    while (pool.count > 0)
-        free(pool.memory[--pool.count]);
-}
-
-/* `count` floats that start 0 to 3 floats after an aligned address and end with their allocation. */
-static float *make(size_t count)
-{
-    size_t skip = pool.count % 4;
-    assert_true(pool.count < most_buffers);
-    float *memory = malloc((count + skip + 1) * sizeof *memory);
-    assert_non_null(memory);
-    memory = realloc(memory, (count + skip) * sizeof *memory + (count + skip == 0));
-    pool.memory[pool.count++] = memory;
-    return memory + skip;
-}
-
-static float draw(float low, float high)
-{
-    return low + (high - low) * (float)brt_rng_uniform(1, 2, pool.drawn++);
-}
-
-static float *make_random(size_t count, float low, float high)
-{
-    float *x = make(count);
-    for (size_t i = 0; i < count; i++)
-        x[i] = draw(low, high);
-    return x;
-}
-
-static float *copy(size_t count, const float *x)
-{
-    float *y = make(count);
-    memcpy(y, x, count * sizeof *y);
-    return y;
-}
 
 /* |got - want| <= bound * (1 + |want|) for every element */
 static void expect_close(const char *what, size_t count, const float *got, const float *want, double bound)

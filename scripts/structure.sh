@@ -1,0 +1,73 @@
+#!/bin/sh
+# Holds the sources to their rules and prints every line that breaks one:
+#
+#   - a folder includes its own headers, those of the folders it stands on, and the public header; programs and examples
+#     know the public header only
+#   - a library of others has one door
+#   - file names are unique, no file is over 600 lines, no function over 80
+#   - nothing is left to be done
+set -eu
+cd "$(dirname "$0")/.."
+
+# shellcheck disable=SC2046  # names without spaces
+exec awk '
+BEGIN {
+    stands_on["kernels"] = "base"
+    stands_on["tensor"] = "base kernels"
+    stands_on["ops"] = "base kernels tensor"
+    stands_on["data"] = "base"
+    stands_on["ckpt"] = "base tensor"
+    stands_on["model"] = "base kernels tensor ops ckpt"
+    stands_on["train"] = "base kernels tensor ops ckpt model data"
+
+    door["<dnnl.h>"] = "src/tensor/gemm_onednn.c"
+    door["<immintrin.h>"] = "src/kernels/bf16.c src/kernels/vector.h"
+    door["<jansson.h>"] = "src/base/json.h cli/output.h"
+    door["<lzma.h>"] = door["<zlib.h>"] = "src/data/decompress.c"
+    door["<omp.h>"] = "src/tensor/gemm_onednn.c"
+}
+
+function broken(rule) {
+    print FILENAME ":" FNR ": " rule
+    status = 1
+}
+
+function lists(words, word) {
+    return index(" " words " ", " " word " ") > 0
+}
+
+FNR == 1 {
+    split(FILENAME, part, "/")
+    top = part[1]
+    folder = part[2]
+    name = FILENAME
+    sub(/.*\//, "", name)
+    if (name in seen)
+        broken("has the name of " seen[name])
+    seen[name] = FILENAME
+    start = 0
+}
+
+/^#include "/ && top == "examples" { broken("knows more than the public header") }
+/^#include ".*\// && top == "cli" { broken("knows more than the public header") }
+/^#include ".*\// && top == "src" {
+    split($2, to, "/")
+    if (to[1] != "\".." || !lists(stands_on[folder], to[2]))
+        broken(folder " does not stand on " $2)
+}
+/^#include </ && $2 in door && top != "tests" && !lists(door[$2], FILENAME) {
+    broken("the door to " $2 " is " door[$2])
+}
+
+/^[{]/ { start = FNR }
+/^[}]/ && start {
+    if (FNR - start - 1 > 80)
+        broken("ends a function of " FNR - start - 1 " lines")
+    start = 0
+}
+
+FNR == 601 { broken("a file of more than 600 lines") }
+/TODO|FIXME|XXX/ && (top == "src" || top == "cli") { broken("something is left to be done") }
+
+END { exit status }
+' $(find src cli include examples tests -name '*.[ch]' -o -name '*.def' | sort)
