@@ -6,7 +6,7 @@ case ${1:-} in
 address)
     # gcc's, and libgomp; detect_leaks finds what oneDNN and libgomp keep for the life of the process, too.
     scripts/build.sh build-asan -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1
-    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 \
+    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1:strict_string_checks=1 \
     UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         meson test -C build-asan --print-errorlogs --timeout-multiplier 5
     ;;

@@ -32,8 +32,11 @@ static brt_status check(const float *logits, size_t num_tokens, const brt_sampli
 {
     if (sampling->size != sizeof *sampling)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "sampling options must be made with brt_sampling_init");
+    if (num_tokens < 1 || num_tokens > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "num_tokens is %zu; a token is drawn from at least one logit and at most %d",
+                        num_tokens, INT32_MAX);
     if (!(sampling->temperature >= 0 && sampling->temperature <= 1e6f))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "temperature is %g; it must not be negative", (double)sampling->temperature);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "temperature is %g; it must lie between 0 and 1e6", (double)sampling->temperature);
     if (!(sampling->top_p > 0 && sampling->top_p <= 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "top_p is %g; it must lie in (0, 1]", (double)sampling->top_p);
     if (!(sampling->filter_thres >= 0 && sampling->filter_thres < 1))
@@ -42,6 +45,14 @@ static brt_status check(const float *logits, size_t num_tokens, const brt_sampli
         if (!isfinite(logits[i]))
             return BRT_FAIL(BRT_ERROR_NUMERIC, "the logit of token %zu is not finite", i);
     return BRT_OK;
+}
+
+/* The reference's ceil((1 - thres) * num_tokens). It is computed in double there, and 1 - 0.9f is more than 1 - 0.9: the
+ * 7 decimals that a float below 1 tells apart are taken as they were written. */
+static size_t filtered(size_t num_tokens, float filter_thres)
+{
+    double thres = round((double)filter_thres * 1e7) / 1e7;
+    return (size_t)ceil((1 - thres) * (double)num_tokens);
 }
 
 /* How many of the sorted candidates hold top_p of the probability. */
@@ -62,7 +73,7 @@ static size_t kept(const candidate *candidates, size_t num_tokens, const brt_sam
 {
     size_t count = num_tokens;
     if (sampling->filter_thres > 0)
-        count = (size_t)ceil((1 - (double)sampling->filter_thres) * (double)num_tokens);
+        count = filtered(num_tokens, sampling->filter_thres);
     if (sampling->top_k > 0)
         count = brt_min_size(count, sampling->top_k);
     count = brt_max_size(count, 1);
