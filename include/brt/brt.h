@@ -171,8 +171,8 @@ BRT_API brt_stream_options brt_stream_options_init(void);
 BRT_API brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_stream_options *options);
 BRT_API void brt_stream_close(brt_stream *stream);
 /* Appends `time` tokens, [rows, time], to every row. logits, or NULL: [rows, time, num_tokens]. Any split of
- * an input into calls gives the same logits; states and memories are committed at the end of each full
- * block, a part of a block waits in the stream. */
+ * an input into calls gives the same logits: to the bit when cut at blocks' ends, else up to rounding. States
+ * and memories are committed at the end of each full block, a part of a block waits in the stream. */
 BRT_API brt_status brt_stream_feed(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
 /* The same, writing only the logits of the last token: [rows, num_tokens]. */
 BRT_API brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
@@ -189,8 +189,8 @@ BRT_API size_t brt_stream_memory_length(const brt_stream *stream);
 BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out);
 /* index counts the recurrent layers in ascending order; out is [rows, num_state_vectors, dim]. */
 BRT_API brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out);
-/* A session file holds the whole timeline, its partial block included; loading continues it exactly. `note` is
- * the caller's own text kept with it (NULL: none). */
+/* A session file holds the whole timeline, its partial block included; loading continues it exactly, with the
+ * weights that made it and no others. `note` is the caller's own text kept with it (NULL: none). */
 BRT_API brt_status brt_stream_save(const brt_stream *stream, const char *path, const char *note);
 /* *note (may be NULL) is freed with brt_free. */
 BRT_API brt_status brt_stream_load(brt_stream *stream, const char *path, char **note);

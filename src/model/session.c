@@ -53,6 +53,22 @@ static void list_items(const brt_stream *stream, item *items)
                              BRT_SHAPE(rows, (size_t)config->num_state_vectors, (size_t)config->dim));
 }
 
+/* Of all weights (FNV-1a by words): a session continues the model that made it and no other. It takes about as long as
+ * decoding a token, which reads the weights, too. */
+static uint64_t fingerprint(const brt_model *model)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const brt_tensor *tensor = &model->parameters.items[i].tensor;
+        for (size_t j = 0; j < tensor->count; j++) {
+            uint32_t word;
+            memcpy(&word, tensor->data + j, sizeof word);
+            hash = (hash ^ word) * UINT64_C(0x100000001b3);
+        }
+    }
+    return hash;
+}
+
 static item *make_items(const brt_stream *stream)
 {
     item *items = calloc(item_count(stream), sizeof *items);
@@ -72,11 +88,12 @@ static brt_status write_items(const brt_stream *stream, const item *items, const
             .name = items[i].name, .dtype = items[i].dtype, .dims = items[i].dims, .data = items[i].data};
         memcpy(sources[i].shape, items[i].shape, items[i].dims * sizeof items[i].shape[0]);
     }
-    char filled[32], has_memory[4];
+    char filled[32], has_memory[4], model[20];
     snprintf(filled, sizeof filled, "%zu", stream->filled);
     snprintf(has_memory, sizeof has_memory, "%d", stream->has_memory);
-    const char *const metadata[] = {"format", session_format,           "filled", filled, "has_memory",
-                                    has_memory, "note", note ? note : "", NULL};
+    snprintf(model, sizeof model, "%016" PRIx64, fingerprint(stream->model));
+    const char *const metadata[] = {"format", session_format, "model", model,             "filled", filled,
+                                    "has_memory", has_memory, "note",  note ? note : "", NULL};
     brt_status status = brt_safetensors_write(path, sources, count, metadata);
     free(sources);
     return status;
@@ -121,6 +138,17 @@ static brt_status read_number(const brt_safetensors *file, const char *key, size
     return BRT_OK;
 }
 
+static brt_status check_model(const brt_safetensors *file, const brt_model *model)
+{
+    char expected[20];
+    const char *found = brt_safetensors_metadata(file, "model");
+    snprintf(expected, sizeof expected, "%016" PRIx64, fingerprint(model));
+    if (!found || strcmp(found, expected) != 0)
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s is of another model: one with other weights",
+                        brt_safetensors_path(file));
+    return BRT_OK;
+}
+
 static brt_status check_first_keys(const brt_safetensors *file, const brt_stream *stream, const void *data)
 {
     size_t width = (size_t)stream->model->config.block_width;
@@ -149,6 +177,7 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
         if (items[i].data == stream->first_key)
             BRT_TRY(check_first_keys(file, stream, info.data));
     }
+    BRT_TRY(check_model(file, stream->model));
     for (size_t i = 0; i < count; i++) {
         brt_safetensors_find(file, items[i].name, &info);
         memcpy(items[i].data, info.data, items[i].bytes);

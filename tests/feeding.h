@@ -1,0 +1,99 @@
+/* Streams and what they answer, for the tests of streams and sessions. */
+#ifndef BRT_TESTS_FEEDING_H
+#define BRT_TESTS_FEEDING_H
+
+#include "models.h"
+
+#include "base/size.h"
+
+/* Large enough that products are cut into tiles and attention into tasks, for several threads. */
+static const char medium_model[] =
+    "{\"num_tokens\": 70, \"dim\": 64, \"depth\": 3, \"heads\": 2, \"dim_head\": 32, \"block_width\": 40,"
+    " \"max_seq_len\": 80, \"recurrent_layers\": [3, 1]}";
+
+/* A model and tokens [rows, time] for it. */
+typedef struct input {
+    brt_model *model;
+    size_t rows, time, classes, width;
+    int32_t *tokens;
+} input;
+
+/* `blocks` blocks and three tokens. */
+static inline input make_input(brt_model *model, size_t rows, size_t blocks)
+{
+    input in = {.model = model, .rows = rows, .classes = config_of(model, "num_tokens")};
+    in.width = config_of(model, "block_width");
+    in.time = blocks * in.width + 3;
+    in.tokens = draw_tokens(model, rows * in.time, 3);
+    return in;
+}
+
+/* The model, too. */
+static inline void close_input(input *in)
+{
+    free(in->tokens);
+    brt_model_close(in->model);
+}
+
+static inline brt_stream *open_stream(const brt_model *model, size_t rows)
+{
+    brt_stream *stream;
+    brt_stream_options options = brt_stream_options_init();
+    options.rows = rows;
+    options.threads = 2;
+    assert_ok(brt_stream_open(&stream, model, &options));
+    return stream;
+}
+
+/* Feeds positions [first, first + count) of every row; logits [rows, time, classes], or NULL, gets theirs. */
+static inline void feed_range(brt_stream *stream, const input *in, size_t first, size_t count, float *logits)
+{
+    int32_t *tokens = malloc(in->rows * count * sizeof *tokens);
+    float *part = malloc(in->rows * count * in->classes * sizeof *part);
+    for (size_t row = 0; row < in->rows; row++)
+        memcpy(tokens + row * count, in->tokens + row * in->time + first, count * sizeof *tokens);
+    assert_ok(brt_stream_feed(stream, tokens, count, logits ? part : NULL));
+    for (size_t row = 0; logits && row < in->rows; row++)
+        memcpy(logits + (row * in->time + first) * in->classes, part + row * count * in->classes,
+               count * in->classes * sizeof *part);
+    free(tokens);
+    free(part);
+}
+
+static inline float *new_logits(const input *in)
+{
+    return calloc(in->rows * in->time * in->classes, sizeof(float));
+}
+
+/* Logits of everything, fed in calls of `part` tokens. */
+static inline float *feed_in_parts(const input *in, size_t part)
+{
+    brt_stream *stream = open_stream(in->model, in->rows);
+    float *logits = new_logits(in);
+    for (size_t done = 0; done < in->time; done += part)
+        feed_range(stream, in, done, brt_min_size(part, in->time - done), logits);
+    brt_stream_close(stream);
+    return logits;
+}
+
+static inline float *feed_at_once(const input *in)
+{
+    return feed_in_parts(in, in->time);
+}
+
+/* The logits of positions [first, end) of one row are the same bits. */
+static inline bool same_logits(const input *in, const float *a, const float *b, size_t row, size_t first, size_t end)
+{
+    size_t at = (row * in->time + first) * in->classes;
+    return memcmp(a + at, b + at, (end - first) * in->classes * sizeof *a) == 0;
+}
+
+static inline double difference(const float *a, const float *b, size_t count)
+{
+    double largest = 0;
+    for (size_t i = 0; i < count; i++)
+        largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
+    return largest;
+}
+
+#endif
