@@ -1,33 +1,260 @@
+/* A team of threads for each thread that calls, made at its first call and kept for the next ones.
+ *
+ * Why not OpenMP: its threads wait for work either asleep (waking them doubles the time of generating a token) or
+ * spinning for milliseconds (a training run beside another program becomes 25 times slower, because waiting threads keep
+ * working ones from the processors). Here a thread spins for some microseconds, the usual distance between two loops,
+ * and then sleeps; where spinning was in vain it spins for less the next time. */
 #define _GNU_SOURCE
 #include "parallel.h"
 
-#include <omp.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
 
-static void run_serially(size_t tasks, brt_task *task, void *context)
+enum {
+    most_threads = 1024,
+    most_rounds = 2000, /* of spinning: 30 to 80 microseconds */
+    least_rounds = 8,
+    cache_line = 64,
+};
+
+typedef struct team team;
+
+typedef struct worker {
+    alignas(cache_line) atomic_uint orders; /* a loop to take part in, each time it grows */
+    atomic_bool asleep;
+    int patience; /* rounds of spinning */
+    pthread_cond_t wake;
+    pthread_t thread;
+    team *team;
+    int index; /* from 1: the caller is thread 0 */
+} worker;
+
+struct team {
+    /* The loop at hand. */
+    brt_task *task;
+    void *context;
+    size_t tasks;
+    alignas(cache_line) atomic_size_t next; /* the first task nobody has taken */
+    alignas(cache_line) atomic_int busy;    /* workers that have not finished */
+    atomic_bool caller_asleep;
+    int patience;         /* of the caller: rounds of spinning */
+    atomic_bool over;     /* the team is dissolved */
+    atomic_bool crowded;  /* more threads than processors: a spinning one would keep another from working */
+    pthread_mutex_t lock; /* of falling asleep and waking */
+    pthread_cond_t finished;
+    pid_t process;        /* threads do not survive a fork */
+    int processors, workers;
+    worker *worker[most_threads];
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t team_key; /* of the calling thread's team */
+static _Thread_local bool inside_task;
+
+static void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* More after success, less after failure. */
+static bool be_patient(int *patience, bool success)
+{
+    int next = success ? *patience * 2 : *patience / 2;
+    *patience = next > most_rounds ? most_rounds : next < least_rounds ? least_rounds : next;
+    return success;
+}
+
+/* ---- a worker ---------------------------------------------------------------------------------------------- */
+
+static bool spin_for_orders(worker *w, unsigned done)
+{
+    for (int round = 0; round < w->patience; round++) {
+        if (atomic_load_explicit(&w->orders, memory_order_acquire) != done)
+            return be_patient(&w->patience, true);
+        pause_briefly();
+    }
+    return be_patient(&w->patience, false);
+}
+
+static void take_tasks(team *t, int thread)
+{
+    inside_task = true;
+    for (size_t i; (i = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed)) < t->tasks;)
+        t->task(t->context, i, thread);
+    inside_task = false;
+}
+
+/* Whoever falls asleep says so before it looks a last time, and whoever has news looks for sleepers afterwards: one of
+ * the two sees the other. */
+static void await_orders(worker *w, unsigned done)
+{
+    team *t = w->team;
+    if (!atomic_load(&t->crowded) && spin_for_orders(w, done))
+        return;
+    pthread_mutex_lock(&t->lock);
+    atomic_store(&w->asleep, true);
+    while (atomic_load(&w->orders) == done)
+        pthread_cond_wait(&w->wake, &t->lock);
+    atomic_store(&w->asleep, false);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void report_done(team *t)
+{
+    if (atomic_fetch_sub(&t->busy, 1) == 1 && atomic_load(&t->caller_asleep)) {
+        pthread_mutex_lock(&t->lock);
+        pthread_cond_signal(&t->finished);
+        pthread_mutex_unlock(&t->lock);
+    }
+}
+
+static void *work(void *argument)
+{
+    worker *w = argument;
+    team *t = w->team;
+    for (unsigned done = 0;; done++) {
+        await_orders(w, done);
+        if (atomic_load(&t->over))
+            return NULL;
+        take_tasks(t, w->index);
+        report_done(t);
+    }
+}
+
+/* ---- a team ------------------------------------------------------------------------------------------------- */
+
+static void give_order(worker *w)
+{
+    atomic_fetch_add(&w->orders, 1);
+    if (atomic_load(&w->asleep)) {
+        pthread_mutex_lock(&w->team->lock);
+        pthread_cond_signal(&w->wake);
+        pthread_mutex_unlock(&w->team->lock);
+    }
+}
+
+/* A new worker with every signal blocked: signals are for the program's own threads. NULL when the system refuses. */
+static worker *hire(team *t)
+{
+    worker *w = aligned_alloc(cache_line, sizeof *w);
+    if (!w)
+        return NULL;
+    *w = (worker){.team = t, .index = t->workers + 1, .patience = most_rounds};
+    pthread_cond_init(&w->wake, NULL);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int refused = pthread_create(&w->thread, NULL, work, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!refused)
+        return w;
+    pthread_cond_destroy(&w->wake);
+    free(w);
+    return NULL;
+}
+
+static void dissolve(void *argument)
+{
+    team *t = argument;
+    atomic_store(&t->over, true);
+    for (int i = 0; t->process == getpid() && i < t->workers; i++) {
+        give_order(t->worker[i]);
+        pthread_join(t->worker[i]->thread, NULL);
+        pthread_cond_destroy(&t->worker[i]->wake);
+        free(t->worker[i]);
+    }
+    pthread_cond_destroy(&t->finished);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+static void make_key(void)
+{
+    pthread_key_create(&team_key, dissolve);
+}
+
+/* The calling thread's team, with `workers` workers unless the system refuses; NULL without memory. */
+static team *gather(int workers)
+{
+    pthread_once(&once, make_key);
+    team *t = pthread_getspecific(team_key);
+    if (!t || t->process != getpid()) { /* the child of a fork leaves the parent's team alone */
+        t = aligned_alloc(cache_line, sizeof *t);
+        if (!t)
+            return NULL;
+        *t = (team){.process = getpid(), .processors = brt_processor_count(), .patience = most_rounds};
+        pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->finished, NULL);
+        pthread_setspecific(team_key, t);
+    }
+    while (t->workers < workers && t->workers < most_threads && (t->worker[t->workers] = hire(t)))
+        t->workers++;
+    return t;
+}
+
+static bool spin_for_workers(team *t)
+{
+    for (int round = 0; round < t->patience; round++) {
+        if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0)
+            return be_patient(&t->patience, true);
+        pause_briefly();
+    }
+    return be_patient(&t->patience, false);
+}
+
+static void await_workers(team *t)
+{
+    if (!atomic_load(&t->crowded) && spin_for_workers(t))
+        return;
+    pthread_mutex_lock(&t->lock);
+    atomic_store(&t->caller_asleep, true);
+    while (atomic_load(&t->busy) > 0)
+        pthread_cond_wait(&t->finished, &t->lock);
+    atomic_store(&t->caller_asleep, false);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void run_in_team(team *t, int workers, size_t tasks, brt_task *task, void *context)
+{
+    t->task = task;
+    t->context = context;
+    t->tasks = tasks;
+    atomic_store(&t->crowded, workers >= t->processors);
+    atomic_store(&t->next, 0);
+    atomic_store(&t->busy, workers);
+    for (int i = 0; i < workers; i++)
+        give_order(t->worker[i]);
+    take_tasks(t, 0);
+    await_workers(t);
+}
+
+/* ---- loops ---------------------------------------------------------------------------------------------------- */
+
+static void run_alone(size_t tasks, brt_task *task, void *context)
 {
     for (size_t i = 0; i < tasks; i++)
         task(context, i, 0);
 }
 
-static void run_in_team(int threads, size_t tasks, brt_task *task, void *context)
-{
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-    for (size_t i = 0; i < tasks; i++)
-        task(context, i, omp_get_thread_num());
-}
-
 void brt_parallel_for(int threads, size_t tasks, brt_task *task, void *context)
 {
-    /* A library called by a task (oneDNN) must not start threads of its own: how it would cut the work depends on
-     * their number, and results would too. */
-    int outside = omp_get_max_threads();
-    omp_set_num_threads(1);
-    if (threads <= 1 || tasks <= 1)
-        run_serially(tasks, task, context);
+    int wanted = tasks < (size_t)threads ? (int)tasks - 1 : threads - 1;
+    team *t = wanted > 0 && !inside_task ? gather(wanted) : NULL;
+    int workers = !t ? 0 : t->workers < wanted ? t->workers : wanted;
+    if (workers > 0)
+        run_in_team(t, workers, tasks, task, context);
     else
-        run_in_team(threads, tasks, task, context);
-    omp_set_num_threads(outside);
+        run_alone(tasks, task, context);
 }
 
 int brt_processor_count(void)
@@ -35,5 +262,5 @@ int brt_processor_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return CPU_COUNT(&set);
-    return omp_get_num_procs();
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }

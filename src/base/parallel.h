@@ -8,7 +8,9 @@
 
 typedef void brt_task(void *context, size_t task, int thread);
 
-/* Runs task(context, i, thread) for i in [0, tasks) on at most `threads` threads; thread in [0, threads). */
+/* Runs task(context, i, thread) for i in [0, tasks) on at most `threads` threads, the calling one among them; thread in
+ * [0, threads). With fewer threads than asked for (the system refused some) the rest does the work. A task that calls
+ * this runs the inner tasks itself. */
 void brt_parallel_for(int threads, size_t tasks, brt_task *task, void *context);
 
 /* Processors this process may use. */

@@ -7,6 +7,7 @@
 #include "tiles.h"
 
 #include <dnnl.h>
+#include <omp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -52,6 +53,20 @@ static brt_status check(dnnl_status_t status, const char *what)
     if (status == dnnl_out_of_memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory in oneDNN (%s)", what);
     return BRT_FAIL(BRT_ERROR_INTERNAL, "oneDNN failed with status %d (%s)", (int)status, what);
+}
+
+/* oneDNN cuts its work by the number of OpenMP threads of whoever calls it, when making a primitive and when running
+ * one, and results would depend on it. Tiles are ours: it gets one thread, and the caller's number back. */
+static int take_one_thread(void)
+{
+    int outside = omp_get_max_threads();
+    omp_set_num_threads(1);
+    return outside;
+}
+
+static void give_threads_back(int outside)
+{
+    omp_set_num_threads(outside);
 }
 
 static brt_status make_attributes(dnnl_primitive_attr_t *out, bool accumulate)
@@ -104,20 +119,6 @@ static brt_status make_primitive(brt_gemm *gemm, tile_product *product)
     return check(status, "matmul primitive");
 }
 
-typedef struct creation {
-    brt_gemm *gemm;
-    tile_product *product;
-    brt_status status;
-} creation;
-
-/* oneDNN plans for as many threads as it may use when a primitive is made: inside a task that is one. */
-static void create_task(void *context, size_t task, int thread)
-{
-    creation *c = context;
-    (void)task, (void)thread;
-    c->status = make_primitive(c->gemm, c->product);
-}
-
 static tile_product *find_product(const brt_gemm *gemm, const tile_product *wanted)
 {
     for (tile_product *p = gemm->products; p; p = p->next)
@@ -133,11 +134,12 @@ static brt_status create_product(brt_gemm *gemm, const tile_product *wanted, til
     if (!product)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a matrix product");
     *product = *wanted;
-    creation c = {gemm, product, BRT_OK};
-    brt_parallel_for(1, 1, create_task, &c);
-    if (c.status != BRT_OK) {
+    int outside = take_one_thread();
+    brt_status status = make_primitive(gemm, product);
+    give_threads_back(outside);
+    if (status != BRT_OK) {
         free(product);
-        return c.status;
+        return status;
     }
     product->next = gemm->products;
     gemm->products = product;
@@ -204,6 +206,7 @@ typedef struct operand {
 static dnnl_status_t execute(dnnl_engine_t engine, dnnl_primitive_t primitive, const operand *operands, int count)
 {
     enum { most = 4 };
+    int outside = take_one_thread();
     dnnl_exec_arg_t arguments[most];
     dnnl_stream_t stream = NULL;
     dnnl_status_t status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
@@ -222,6 +225,7 @@ static dnnl_status_t execute(dnnl_engine_t engine, dnnl_primitive_t primitive, c
         dnnl_memory_destroy(arguments[i].memory);
     if (stream)
         dnnl_stream_destroy(stream);
+    give_threads_back(outside);
     return status;
 }
 
@@ -237,9 +241,12 @@ static brt_status repack(const brt_matrix *matrix, packed *copy, bool transposed
     dnnl_primitive_desc_t description;
     dnnl_primitive_t reorder;
     dnnl_engine_t engine = matrix->gemm->engine;
-    BRT_TRY(check(dnnl_reorder_primitive_desc_create(&description, &plain, engine, &copy->layout, engine, NULL),
-                  "reorder"));
-    dnnl_status_t status = dnnl_primitive_create(&reorder, description);
+    int outside = take_one_thread();
+    dnnl_status_t status =
+        dnnl_reorder_primitive_desc_create(&description, &plain, engine, &copy->layout, engine, NULL);
+    give_threads_back(outside);
+    BRT_TRY(check(status, "reorder"));
+    status = dnnl_primitive_create(&reorder, description);
     dnnl_primitive_desc_destroy(description);
     BRT_TRY(check(status, "reorder"));
     operand operands[] = {{DNNL_ARG_FROM, &plain, matrix->weight}, {DNNL_ARG_TO, &copy->layout, copy->data}};
@@ -467,10 +474,12 @@ static void weight_gradient_task(void *context, size_t task, int thread)
     size_t out = p->matrix->out, in = p->matrix->in;
     size_t first_out = task / p->in_tiles * gradient_tile, first_in = task % p->in_tiles * gradient_tile;
     size_t outs = brt_min_size(gradient_tile, out - first_out), ins = brt_min_size(gradient_tile, in - first_in);
+    int outside = take_one_thread();
     (void)thread;
     dnnl_status_t status = dnnl_sgemm('T', 'N', (dnnl_dim_t)outs, (dnnl_dim_t)ins, (dnnl_dim_t)p->rows, 1.0f,
                                       p->dy + first_out, (dnnl_dim_t)out, p->x + first_in, (dnnl_dim_t)in, 1.0f,
                                       p->dweight + first_out * in + first_in, (dnnl_dim_t)in);
+    give_threads_back(outside);
     if (status != dnnl_success)
         atomic_store(&p->failure, (int)status);
 }
