@@ -128,23 +128,65 @@ brt_status brt_model_load(brt_model **out, const char *dir)
     return status;
 }
 
+static brt_tensor_source source_of(const brt_parameter *parameter)
+{
+    brt_tensor_source source = {
+        .name = parameter->name, .dtype = "F32", .dims = parameter->tensor.dims, .data = parameter->tensor.data};
+    memcpy(source.shape, parameter->tensor.shape, parameter->tensor.dims * sizeof source.shape[0]);
+    return source;
+}
+
+/* The tensors of a file. Beside each gain, "gamma", there is the buffer "beta", all 0: without it the reference's
+ * load_state_dict() refuses the file. */
+typedef struct outgoing {
+    brt_tensor_source *sources; /* up to two for each parameter */
+    size_t count;
+    char (*beta_names)[sizeof((brt_parameter *)0)->name]; /* [parameters] */
+    float *zeros;                                         /* [dim] */
+} outgoing;
+
+static brt_status open_outgoing(outgoing *o, const brt_model *model)
+{
+    size_t parameters = model->parameters.count;
+    o->sources = calloc(2 * parameters, sizeof *o->sources);
+    o->beta_names = calloc(parameters, sizeof *o->beta_names);
+    o->zeros = calloc((size_t)model->config.dim, sizeof *o->zeros);
+    return o->sources && o->beta_names && o->zeros ? BRT_OK
+                                                   : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the model");
+}
+
+static void close_outgoing(outgoing *o)
+{
+    free(o->sources);
+    free(o->beta_names);
+    free(o->zeros);
+}
+
+static void add_outgoing(outgoing *o, const brt_parameters *parameters, size_t index)
+{
+    const brt_parameter *parameter = &parameters->items[index];
+    brt_tensor_source source = source_of(parameter);
+    o->sources[o->count++] = source;
+    if (!ends_with(parameter->name, ".gamma"))
+        return;
+    char *name = o->beta_names[index];
+    int stem = (int)(strlen(parameter->name) - strlen("gamma"));
+    snprintf(name, sizeof o->beta_names[index], "%.*sbeta", stem, parameter->name);
+    source.name = name;
+    source.data = o->zeros;
+    o->sources[o->count++] = source;
+}
+
 static brt_status write_parameters(const brt_model *model, const char *path)
 {
-    const brt_parameters *parameters = &model->parameters;
-    brt_tensor_source *sources = calloc(parameters->count, sizeof *sources);
-    if (!sources)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving %s", path);
-    for (size_t i = 0; i < parameters->count; i++) {
-        const brt_parameter *parameter = &parameters->items[i];
-        sources[i] = (brt_tensor_source){.name = parameter->name,
-                                         .dtype = "F32",
-                                         .dims = parameter->tensor.dims,
-                                         .data = parameter->tensor.data};
-        memcpy(sources[i].shape, parameter->tensor.shape, parameter->tensor.dims * sizeof sources[i].shape[0]);
-    }
+    outgoing o = {0};
+    brt_status status = open_outgoing(&o, model);
+    for (size_t i = 0; status == BRT_OK && i < model->parameters.count; i++)
+        add_outgoing(&o, &model->parameters, i);
     const char *const metadata[] = {"format", "pt", NULL};
-    brt_status status = brt_safetensors_write(path, sources, parameters->count, metadata);
-    free(sources);
+    if (status == BRT_OK)
+        status = brt_safetensors_write(path, o.sources, o.count, metadata);
+    close_outgoing(&o);
     return status;
 }
 
