@@ -302,6 +302,7 @@ static const operation_case cases[] = {
 
     {"ema", ema, {INPUT("beta", 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"ema, many rows", ema, {INPUT("beta", 3), INPUT("z", 5, 13, 3), INPUT("state", 5, 13, 3)}, NULL},
+    {"ema, detached update", ema, {INPUT("beta", 5), DETACHED("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"ema, carried state", ema, {INPUT("beta", 5), INPUT("z", 2, 3, 5), DETACHED("state", 2, 3, 5)}, NULL},
 
     {"embedding, repeated tokens", embedding, {INPUT("table", 7, 5)},
@@ -337,6 +338,7 @@ static const operation_case cases[] = {
     {"queries, rotation", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 3, &rotation, 4)},
     {"queries, scale and rotation", queries, {INPUT("x", 3, 17, 12), INPUT("scale", 6)},
      OPTIONS(queries_options, 2, &rotation, 13)},
+    {"queries, detached", queries, {DETACHED("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 3, NULL, 0)},
 
     {"select_state, initial", select_state, {{0}, INPUT("initial", 3, 5)}, OPTIONS(select_state_options, 2, NULL)},
     {"select_state, previous", select_state, {INPUT("previous", 2, 3, 5), INPUT("initial", 3, 5)},

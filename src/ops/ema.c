@@ -62,17 +62,21 @@ static void backward(brt_tape *tape, brt_node *node)
     real *dbeta = brt_gradient_accumulate(tape, node->in[0]);
     brt_gradient dz = brt_gradient_open(tape, node->in[1]), dstate = brt_gradient_open(tape, node->in[2]);
     brt_tensor *partial = brt_scratch(tape, groups * j.dim);
-    brt_tensor *unwanted = dstate.data ? NULL : brt_scratch(tape, node->in[2]->count);
+    /* Room for a gradient that nobody wants. */
+    brt_tensor *no_dz = node->in[1]->wants_gradient ? NULL : brt_scratch(tape, node->in[1]->count);
+    brt_tensor *no_dstate = node->in[2]->wants_gradient ? NULL : brt_scratch(tape, node->in[2]->count);
     if (brt_tape_running(tape)) {
-        j.dz = dz.data;
-        j.dstate = dstate.data ? dstate.data : unwanted->data;
+        j.dz = no_dz ? no_dz->data : dz.data;
+        j.dstate = no_dstate ? no_dstate->data : dstate.data;
         j.dbeta = partial->data;
         brt_parallel_for(brt_tape_threads(tape), groups, backward_task, &j);
         for (size_t i = 0; dbeta && i < groups; i++)
             j.kernels->add(j.dim, partial->data + i * j.dim, dbeta);
     }
-    if (unwanted)
-        brt_scratch_free(tape, unwanted);
+    if (no_dstate)
+        brt_scratch_free(tape, no_dstate);
+    if (no_dz)
+        brt_scratch_free(tape, no_dz);
     brt_scratch_free(tape, partial);
     brt_gradient_close(tape, node->in[2], dstate);
     brt_gradient_close(tape, node->in[1], dz);

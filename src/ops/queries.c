@@ -81,14 +81,18 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient dx = brt_gradient_open(tape, node->in[0]);
     real *dscale = node->in[1] ? brt_gradient_accumulate(tape, node->in[1]) : NULL;
     brt_tensor *partial = brt_scratch(tape, groups * dim_head);
+    /* Room for a gradient that nobody wants. */
+    brt_tensor *no_dx = node->in[0]->wants_gradient ? NULL : brt_scratch(tape, node->in[0]->count);
     if (brt_tape_running(tape)) {
         j.dy = node->out[0]->gradient;
-        j.dx = dx.data;
+        j.dx = no_dx ? no_dx->data : dx.data;
         j.dscale = dscale ? partial->data : NULL;
         brt_parallel_for(brt_tape_threads(tape), groups, backward_task, &j);
         for (size_t i = 0; dscale && i < groups; i++)
             j.kernels->add(dim_head, partial->data + i * dim_head, dscale);
     }
+    if (no_dx)
+        brt_scratch_free(tape, no_dx);
     brt_scratch_free(tape, partial);
     brt_gradient_close(tape, node->in[0], dx);
 }
