@@ -22,7 +22,6 @@ static void expect_close(const char *name, const char *tensor, const brt_tensors
         fail_msg("%s: %s differs by %g", name, tensor, difference);
 }
 
-
 static size_t config_value(const brt_model *model, const char *key)
 {
     return (size_t)brt_config_get(brt_model_config(model), key);

@@ -131,7 +131,6 @@ brt_status brt_model_check_tokens(const brt_model *model, const int32_t *tokens,
     return BRT_OK;
 }
 
-
 enum { most_containers = BRT_MAX_DEPTH };
 
 typedef struct pass {
