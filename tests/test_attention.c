@@ -274,12 +274,39 @@ static void test_unseen_keys(void **state)
     free_values(&values);
 }
 
+/* Rounding a score of 1e13 is worth more than any exponential bears, and must cancel. */
+static void test_huge_scores(void **state)
+{
+    const attention_case many = {"huge scores", 2, 20, 150, 2, 16, true, 130, {0, 40}};
+    const attention_case few = {"huge scores of a few queries", 2, 2, 600, 2, 16, true, 590, {0, 40}};
+    const attention_case *const cases[] = {&many, &few};
+    const brt_kernels *kernels;
+    (void)state;
+    for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
+        for (size_t n = 0; n < 2; n++) {
+            const attention_case *c = cases[n];
+            attention_values values = make_values(c);
+            for (size_t i = 0; i < case_query_count(c); i++)
+                values.query[i] *= 0x1p42;
+            attend_plainly(c, &values);
+            results with = attend(c, &values, kernels, 2, true), without = attend(c, &values, kernels, 2, false);
+            expect_close(c->name, "out", case_query_count(c), with.out, values.out);
+            expect_close(c->name, "out (inference)", case_query_count(c), without.out, values.out);
+            expect_close(c->name, "dquery", case_query_count(c), with.dquery, values.dquery);
+            expect_close(c->name, "dvalue", case_key_count(c), with.dvalue, values.dvalue);
+            free_results(&with);
+            free_results(&without);
+            free_values(&values);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formula),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_unseen_keys),
+        cmocka_unit_test(test_huge_scores),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

@@ -348,11 +348,12 @@ static void check_softmax_tile_backward_case(size_t keys, bool masked)
     size_t stride = keys + 2, visible[rows];
     float *scores = make_random(rows * stride, -20, 20), *want_scores = copy(rows * stride, scores);
     float *dp = make_random(rows * stride, -1, 1), *want_dp = copy(rows * stride, dp);
-    float *lse = make_random(rows, 5, 10), *delta = make_random(rows, -1, 1);
+    float *maximum = make_random(rows, 15, 20), *log_sum = make_random(rows, 0, 5), *delta = make_random(rows, -1, 1);
     draw_visible(rows, keys, visible);
-    fast->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, scores, stride, lse, delta, dp, stride);
-    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, lse, delta, want_dp,
-                                 stride);
+    fast->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, scores, stride, maximum, log_sum, delta, dp,
+                                stride);
+    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, maximum, log_sum, delta,
+                                 want_dp, stride);
     expect_close("softmax_tile_backward p", rows * stride, scores, want_scores, 1e-6);
     expect_close("softmax_tile_backward ds", rows * stride, dp, want_dp, 1e-6);
     free_buffers();
@@ -452,11 +453,11 @@ static void check_peak(void)
 
 /* ---- extremes -------------------------------------------------------------------------------------------------------------------------------- */
 
-/* The exponential through softmax_tile_backward: p = exp(score - lse). */
+/* The exponential through softmax_tile_backward: p = exp(score - maximum - log_sum). */
 static float exponential(float x)
 {
-    float score = x, lse = 0, delta = 0, dp = 0;
-    fast->softmax_tile_backward(1, 1, 1, NULL, &score, 1, &lse, &delta, &dp, 1);
+    float score = x, maximum = 0, log_sum = 0, delta = 0, dp = 0;
+    fast->softmax_tile_backward(1, 1, 1, NULL, &score, 1, &maximum, &log_sum, &delta, &dp, 1);
     return score;
 }
 

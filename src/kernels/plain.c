@@ -242,15 +242,15 @@ static void softmax_step(size_t rows, size_t keys, real scale, const size_t *vis
 {
     for (size_t r = 0; r < rows; r++, scores += scores_stride, out += out_stride) {
         size_t seen = seen_keys(visible, r, keys);
-        for (size_t j = 0; j < keys; j++)
-            scores[j] = j < seen ? scores[j] * scale : 0;
+        for (size_t j = seen; j < keys; j++)
+            scores[j] = 0;
         if (seen == 0)
             continue;
-        real most = fmax(maximum[r], largest(seen, scores)), change = exp(maximum[r] - most);
+        real most = fmax(maximum[r], largest(seen, scores)), change = exp(scale * (maximum[r] - most));
         maximum[r] = most;
         sum[r] *= change;
         for (size_t j = 0; j < seen; j++) {
-            scores[j] = exp(scores[j] - most);
+            scores[j] = exp(scale * (scores[j] - most));
             sum[r] += scores[j];
         }
         for (size_t i = 0; i < dim; i++)
@@ -259,12 +259,13 @@ static void softmax_step(size_t rows, size_t keys, real scale, const size_t *vis
 }
 
 static void softmax_tile_backward(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,
-                                  size_t scores_stride, const real *lse, const real *delta, real *dp, size_t dp_stride)
+                                  size_t scores_stride, const real *maximum, const real *log_sum, const real *delta,
+                                  real *dp, size_t dp_stride)
 {
     for (size_t r = 0; r < rows; r++, scores += scores_stride, dp += dp_stride) {
         size_t seen = seen_keys(visible, r, keys);
         for (size_t j = 0; j < keys; j++) {
-            scores[j] = j < seen ? exp(scale * scores[j] - lse[r]) : 0;
+            scores[j] = j < seen ? exp(scale * (scores[j] - maximum[r]) - log_sum[r]) : 0;
             dp[j] = j < seen ? scale * scores[j] * (dp[j] - delta[r]) : 0;
         }
     }

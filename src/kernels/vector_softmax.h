@@ -31,18 +31,18 @@ static inline __attribute__((always_inline)) float largest(size_t n, const float
     return vec_largest(vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3])));
 }
 
-/* x becomes exp(factor * x - most); the sum of all. */
+/* x becomes exp(factor * (x - most)); the sum of all. */
 static inline __attribute__((always_inline)) float exponentials(size_t n, float factor, float most, float *x)
 {
     vec sum = {0};
     size_t i = 0;
     for (; i + lanes <= n; i += lanes) {
-        vec p = vec_exp(factor * vec_load(x + i) - most);
+        vec p = vec_exp(factor * (vec_load(x + i) - most));
         vec_store(x + i, p);
         sum += p;
     }
     if (i < n) {
-        vec p = vec_first(n - i, vec_exp(factor * vec_load_part(x + i, n - i) - most), (vec){0});
+        vec p = vec_first(n - i, vec_exp(factor * (vec_load_part(x + i, n - i) - most)), (vec){0});
         vec_store_part(x + i, n - i, p);
         sum += p;
     }
@@ -50,9 +50,9 @@ static inline __attribute__((always_inline)) float exponentials(size_t n, float 
 }
 
 /* Raises a row's maximum; its sum and its part of out were made with the lower one. */
-static void raise_maximum(float most, float *maximum, float *sum, size_t dim, float *out)
+static void raise_maximum(float factor, float most, float *maximum, float *sum, size_t dim, float *out)
 {
-    float change = vec_exp(vec_splat(*maximum - most))[0];
+    float change = vec_exp(vec_splat(factor * (*maximum - most)))[0];
     *maximum = most;
     *sum *= change;
     scale(dim, change, out, out);
@@ -63,9 +63,9 @@ static void softmax_step(size_t rows, size_t keys, real factor, const size_t *vi
                          size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride)
 {
     for (size_t r = 0; r < rows; r++) {
-        float most = factor * largest(seen_keys(visible, r, keys), scores + r * scores_stride);
+        float most = largest(seen_keys(visible, r, keys), scores + r * scores_stride);
         if (most > maximum[r])
-            raise_maximum(most, maximum + r, sum + r, dim, out + r * out_stride);
+            raise_maximum(factor, most, maximum + r, sum + r, dim, out + r * out_stride);
     }
     for (size_t r = 0; r < rows; r++, scores += scores_stride) {
         size_t seen = seen_keys(visible, r, keys);
@@ -76,13 +76,14 @@ static void softmax_step(size_t rows, size_t keys, real factor, const size_t *vi
 }
 
 static void softmax_tile_backward(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
-                                  size_t scores_stride, const real *lse, const real *delta, real *dp, size_t dp_stride)
+                                  size_t scores_stride, const real *maximum, const real *log_sum, const real *delta,
+                                  real *dp, size_t dp_stride)
 {
     for (size_t r = 0; r < rows; r++, scores += scores_stride, dp += dp_stride) {
         size_t seen = seen_keys(visible, r, keys);
         for (size_t j = 0; j < seen; j += lanes) {
             size_t left = seen - j;
-            vec p = vec_exp(factor * vec_load_upto(scores + j, left) - lse[r]);
+            vec p = vec_exp(factor * (vec_load_upto(scores + j, left) - maximum[r]) - log_sum[r]);
             vec_store_upto(scores + j, left, p);
             vec_store_upto(dp + j, left, factor * p * (vec_load_upto(dp + j, left) - delta[r]));
         }

@@ -39,7 +39,8 @@ typedef struct job {
     const brt_kernels *kernels;
     const attention *a;
     const real *query, *key, *value;
-    real *out, *lse;                /* lse [batch, rows] */
+    real *out;
+    real *maximum, *log_sum;        /* [batch, rows], for the backward pass, else NULL: exp(s - maximum) add up to the sum */
     real *key_tiles, *value_tiles;  /* [batch, key_tiles, dim, key_tile]: transposed */
     real *chunks;                   /* few queries: see struct chunk */
     real *scratch;                  /* [threads, scratch_count] */
@@ -98,13 +99,13 @@ static const size_t *count_visible(const attention *a, const tile *t, const key_
 
 /* ---- places ------------------------------------------------------------------------------------------- */
 
-/* Of the tile's first row in query, [batch, rows, dim], and in lse, [batch, rows]. */
+/* Of the tile's first row in query, [batch, rows, dim], and in maximum and log_sum, [batch, rows]. */
 static size_t query_index(const attention *a, const tile *t)
 {
     return (t->batch_row * a->rows + t->first) * a->dim;
 }
 
-static size_t lse_index(const attention *a, const tile *t)
+static size_t row_index(const attention *a, const tile *t)
 {
     return t->batch_row * a->rows + t->first;
 }
@@ -180,8 +181,10 @@ static void finish_tile(const job *j, const tile *t, const real *maximum, const 
     const attention *a = j->a;
     for (size_t i = 0; i < t->count; i++) {
         j->kernels->scale(a->dim, sum[i] != 0 ? 1 / sum[i] : 0, weighted + i * a->dim, j->out + out_index(a, t, i));
-        if (j->lse)
-            j->lse[lse_index(a, t) + i] = maximum[i] + (real)log((double)sum[i]);
+        if (j->maximum) {
+            j->maximum[row_index(a, t) + i] = maximum[i];
+            j->log_sum[row_index(a, t) + i] = (real)log((double)sum[i]);
+        }
     }
 }
 
@@ -270,7 +273,8 @@ static void join(const attention *a, size_t head, chunk so_far, chunk more)
     if (more.sum[head] == 0)
         return;
     real before = so_far.maximum[head], now = more.maximum[head], most = before > now ? before : now;
-    real keep = (real)exp((double)(before - most)), take = (real)exp((double)(now - most));
+    real keep = (real)exp((double)(a->how.scale * (before - most)));
+    real take = (real)exp((double)(a->how.scale * (now - most)));
     so_far.maximum[head] = most;
     so_far.sum[head] = keep * so_far.sum[head] + take * more.sum[head];
     for (size_t d = head * a->dim; d < (head + 1) * a->dim; d++)
@@ -308,7 +312,8 @@ static void forward(brt_tape *tape, brt_node *node)
              .key = node->in[1]->data,
              .value = node->in[2]->data,
              .out = node->out[0]->data,
-             .lse = node->out[1] ? node->out[1]->data : NULL,
+             .maximum = node->out[1] ? node->out[1]->data : NULL,
+             .log_sum = node->out[1] ? node->out[1]->data + a->batch * a->rows : NULL,
              .scratch = taken->scratch->data,
              .scratch_count = forward_scratch(a)};
     if (taken->chunks) {
@@ -358,7 +363,8 @@ static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue,
         multiply_transposed(j, rows, query, j->key_tiles, t->batch_row, &keys, scores);
         multiply_transposed(j, rows, dout, j->value_tiles, t->batch_row, &keys, dscores);
         kernels->softmax_tile_backward(rows, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
-                                       key_stride, j->lse + lse_index(a, t), delta, dscores, key_stride);
+                                       key_stride, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), delta,
+                                       dscores, key_stride);
         kernels->matmul(keys.count, dim, rows, scores, 1, key_stride, dout, dim, dvalue + at, dim, true);
         kernels->matmul(keys.count, dim, rows, dscores, 1, key_stride, query, dim, dkey + at, dim, true);
         kernels->matmul(rows, dim, keys.count, dscores, key_stride, 1,
@@ -430,7 +436,8 @@ static void backward(brt_tape *tape, brt_node *node)
                  .key = node->in[1]->data,
                  .value = node->in[2]->data,
                  .out = node->out[0]->data,
-                 .lse = node->out[1]->data,
+                 .maximum = node->out[1]->data,
+                 .log_sum = node->out[1]->data + a->batch * a->rows,
                  .key_tiles = tiles->data,
                  .value_tiles = tiles->data + transposed_count(a),
                  .scratch = scratch->data,
@@ -486,7 +493,7 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
     bool recording = brt_tape_recording(tape);
     attributes taken = {.a = measure(query, key, how)};
     const attention *a = &taken.a;
-    brt_tensor *lse = recording ? brt_tape_tensor(tape, BRT_SHAPE(a->batch, a->rows)) : NULL;
+    brt_tensor *sums = recording ? brt_tape_tensor(tape, BRT_SHAPE(2, a->batch, a->rows)) : NULL;
     if (!recording && query->shape[1] <= few_queries)
         taken.chunks = brt_scratch(tape, chunk_tasks(a) * chunk_reals(a));
     else
@@ -495,7 +502,7 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
                               .in = {query, key, value},
-                              .out = {out, lse},
+                              .out = {out, sums},
                               .attributes = &taken,
                               .flops = count_flops(a)},
                   sizeof taken);
