@@ -329,10 +329,11 @@ void brt_tape_reset(brt_tape *tape)
 
 /* ---- gradients ------------------------------------------------------------------------------------- */
 
-/* Gives the tensor gradient memory of its own; false while planning or after a failure. */
+/* Gives the tensor gradient memory of its own. What has a gradient has its memory: a parameter's is elsewhere, and not
+ * made yet while planning. */
 static void ensure_gradient(brt_tape *tape, brt_tensor *tensor)
 {
-    if (tensor->gradient || tensor->gradient_offset != BRT_WORKSPACE_NONE)
+    if (tensor->gradient || tensor->has_gradient)
         return;
     tensor->gradient_offset = take(tape, tensor->count);
     if (tape->status == BRT_OK)
