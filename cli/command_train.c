@@ -38,6 +38,8 @@ static const cli_option options[] = {
     {"max-time", 0, CLI_SECONDS, RUN(max_seconds), "TIME", "end after this time: 90, 90s, 15m or 2h"},
     {"batch", 0, CLI_SIZE, TRAINER(rows), "N", "rows trained together"},
     {"segment-blocks", 0, CLI_SIZE, TRAINER(segment_blocks), "N", "blocks of backpropagation through time"},
+    {"recompute", 0, CLI_FLAG, TRAINER(recompute), NULL,
+     "keep one block's activations and compute the others again: less memory, a third more time, the same numbers"},
     {"accumulation", 0, CLI_SIZE, RUN(accumulation), "N", "segments (of crops: windows) per update"},
     {"sampling", 0, CLI_CHOICE, RUN(sampling), "stream|crops",
      "rows read documents in order and carry memories and states on, or random windows"},
@@ -197,12 +199,12 @@ static int read_arguments(session *s)
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
-/* A resumed run has its model's arguments in its directory. */
+/* A resumed run has its model's arguments in its directory; if others are given, the run refuses them. */
 static brt_status open_model(session *s)
 {
     const train_arguments *a = &s->arguments;
     const char *preset = a->preset, *file = a->config;
-    if (s->saved.found) {
+    if (s->saved.has_model && !cli_is_given(s->parsed, "preset") && !cli_is_given(s->parsed, "config")) {
         preset = NULL;
         file = a->run.out;
     }
@@ -267,6 +269,8 @@ static brt_status train(session *s)
     cli_catch_interrupts();
     brt_status status = brt_run(s->model, s->train, s->val, &s->arguments.run, &callbacks);
     progress_end(&s->progress);
+    if (status == BRT_OK && s->last_step.step == 0) /* nothing was left to do */
+        saved_options_progress(s->arguments.run.out, &s->last_step.step, &s->last_step.seconds);
     return status;
 }
 
@@ -281,9 +285,9 @@ static json_t *loss_json(const session *s, double loss)
 static json_t *result_json(const session *s)
 {
     const brt_validation *v = &s->last_validation;
-    json_t *result = json_pack("{s:s, s:I, s:f, s:o*}", "run", s->arguments.run.out, "steps",
+    json_t *result = json_pack("{s:o, s:I, s:f, s:o*}", "run", cli_text_json(s->arguments.run.out), "steps",
                                (json_int_t)s->last_step.step, "seconds", s->last_step.seconds, "train",
-                               s->last_step.step ? loss_json(s, s->last_step.loss) : NULL);
+                               s->progress.has_first ? loss_json(s, s->last_step.loss) : NULL);
     if (result && s->has_validation)
         json_object_set_new(result, "validation",
                             json_pack("{s:I, s:o, s:o, s:o}", "tokens", (json_int_t)v->tokens, "with_states",

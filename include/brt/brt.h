@@ -245,6 +245,9 @@ typedef struct brt_trainer_options {
     size_t size;
     size_t rows;                /* batch; default 4 */
     size_t segment_blocks;      /* blocks of backpropagation through time per segment; default 8 */
+    bool recompute;             /* keep the activations of one block only, and compute the others again in the backward
+                                   pass: memory no longer grows with segment_blocks, a step takes a third more time, the
+                                   gradients are the same bit by bit */
     int threads;                /* 0: all processors */
     const char *optimizer;      /* "adamw" (default) or "adam" */
     float learning_rate;        /* default 1e-3 */

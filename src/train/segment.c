@@ -66,36 +66,58 @@ void brt_carry_clear_row(brt_carry *carry, size_t row)
     carry->has_memory[row] = carry->has_state[row] = false;
 }
 
-static brt_tensor *carried_memory(brt_tape *tape, const brt_segment_run *run, size_t layer)
+/* Tensors over memories and states laid out as a carry's storage: [rows, block_width, 2 * dim_head] and
+ * [rows, num_state_vectors, dim]. gradient has the same layout, or is NULL. */
+static brt_tensor *stored(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t offset,
+                          size_t a, size_t b)
 {
-    const brt_config *config = &run->model->config;
-    return brt_tape_external(tape, run->carry->memory[layer], NULL,
-                             BRT_SHAPE(run->carry->rows, (size_t)config->block_width, 2 * (size_t)config->dim_head));
+    return brt_tape_external(tape, data + offset, gradient ? gradient + offset : NULL,
+                             BRT_SHAPE(run->carry->rows, a, b));
 }
 
-static brt_tensor *carried_state(brt_tape *tape, const brt_segment_run *run, size_t index)
+static brt_tensor *stored_memory(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t layer)
 {
     const brt_config *config = &run->model->config;
-    return brt_tape_external(tape, run->carry->state[index], NULL,
-                             BRT_SHAPE(run->carry->rows, (size_t)config->num_state_vectors, (size_t)config->dim));
+    return stored(tape, run, data, gradient, layer * memory_count(run->model, run->carry->rows),
+                  (size_t)config->block_width, 2 * (size_t)config->dim_head);
 }
 
-/* After a full block: copies its memories and states to where the next segment finds them. */
-static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block)
+static brt_tensor *stored_state(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t index)
+{
+    const brt_config *config = &run->model->config;
+    size_t rows = run->carry->rows;
+    return stored(tape, run, data, gradient,
+                  run->model->depth * memory_count(run->model, rows) + index * state_count(run->model, rows),
+                  (size_t)config->num_state_vectors, (size_t)config->dim);
+}
+
+/* Copies a block's memories and states to such a storage. */
+static void store_block(const brt_segment_run *run, const brt_block *block, real *to)
+{
+    for (size_t i = 0; i < run->model->depth; to += block->memory[i++]->count)
+        memcpy(to, block->memory[i]->data, block->memory[i]->count * sizeof(real));
+    for (size_t i = 0; i < run->model->containers; to += block->state[i++]->count)
+        memcpy(to, block->state[i]->data, block->state[i]->count * sizeof(real));
+}
+
+/* What the next segment will read, to be filled by the caller; what this one was carried stays readable beside it. */
+static real *renew_carry(const brt_segment_run *run)
 {
     brt_carry *carry = run->carry;
-    if (!brt_tape_running(tape))
-        return;
     real *read = carry->storage;
     carry->storage = carry->spare;
     carry->spare = read;
     place_carry(carry, run->model);
-    for (size_t i = 0; i < run->model->depth; i++)
-        memcpy(carry->memory[i], block->memory[i]->data, block->memory[i]->count * sizeof(real));
-    for (size_t i = 0; i < run->model->containers; i++)
-        memcpy(carry->state[i], block->state[i]->data, block->state[i]->count * sizeof(real));
     for (size_t row = 0; row < carry->rows; row++)
         carry->has_memory[row] = carry->has_state[row] = true;
+    return carry->storage;
+}
+
+/* After a full block: its memories and states are what the next segment finds. */
+static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block)
+{
+    if (brt_tape_running(tape))
+        store_block(run, block, renew_carry(run));
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
@@ -112,14 +134,14 @@ static void mark_first_block(const brt_segment_run *run)
     }
 }
 
-/* Points the block at what is carried; `fresh` rows read the initial state. */
-static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, const bool *fresh)
+/* Points the block at what is carried, `from` a carry's storage; `fresh` rows read the initial state. */
+static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, real *from, const bool *fresh)
 {
     for (size_t i = 0; i < run->model->depth; i++)
-        block->memory[i] = carried_memory(tape, run, i);
+        block->memory[i] = stored_memory(tape, run, from, NULL, i);
     for (size_t i = 0; i < run->model->containers; i++)
-        block->state[i] = brt_op_select_state(tape, carried_state(tape, run, i), run->model->container[i].initial,
-                                              fresh, block->batch);
+        block->state[i] = brt_op_select_state(tape, stored_state(tape, run, from, NULL, i),
+                                              run->model->container[i].initial, fresh, block->batch);
 }
 
 static void copy_logits(const brt_tape *tape, const brt_segment_run *run, const brt_block *block,
@@ -131,37 +153,173 @@ static void copy_logits(const brt_tape *tape, const brt_segment_run *run, const 
                block->time * classes * sizeof(real));
 }
 
-static void add_loss(brt_tape *tape, brt_segment_run *run, brt_tensor *x, const brt_block *block, size_t first)
+/* The sum of the block's losses. */
+static double add_loss(brt_tape *tape, const brt_segment_run *run, brt_tensor *x, const brt_block *block, size_t first)
 {
+    double sum = 0;
     const brt_config *config = &run->model->config;
     brt_tensor *logits = brt_model_logits(tape, run->model, x);
     copy_logits(tape, run, block, logits, first);
     const int32_t *targets = run->targets + first * block->batch;
     brt_tensor *loss = brt_op_cross_entropy(tape, logits, targets, (int32_t)config->ignore_index, run->weight);
     for (size_t i = 0; brt_tape_running(tape) && i < loss->count; i++)
-        run->loss += (double)loss->data[i];
+        sum += (double)loss->data[i];
+    return sum;
 }
 
-/* One block; in a forward-only pass its memory is given back at once. */
-static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, size_t first)
+/* Sets the block to the tokens from `first` on. */
+static void take_tokens(const brt_segment_run *run, brt_block *block, size_t first)
 {
     size_t width = (size_t)run->model->config.block_width;
     block->time = brt_min_size(width, run->time - first);
     block->tokens = run->tokens + first * block->batch;
     block->first_key = run->first_key + (first ? block->batch : 0);
     block->writes_state = block->time == width;
+}
+
+/* One block; in a forward-only pass its memory is given back at once. */
+static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, size_t first)
+{
+    size_t width = (size_t)run->model->config.block_width;
     bool forward_only = !brt_tape_recording(tape);
+    take_tokens(run, block, first);
     if (first == 0)
-        enter(tape, run, block, run->fresh);
+        enter(tape, run, block, run->carry->storage, run->fresh);
     else if (forward_only)
-        enter(tape, run, block, NULL);
-    add_loss(tape, run, brt_model_block(tape, run->model, block), block, first);
+        enter(tape, run, block, run->carry->storage, NULL);
+    run->loss += add_loss(tape, run, brt_model_block(tape, run->model, block), block, first);
     bool last_full = block->time == width && run->time - first < 2 * width;
     if (block->time == width && (forward_only || last_full))
         carry_block(tape, run, block);
     if (forward_only)
         brt_tape_rewind(tape, 0);
 }
+
+static void run_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
+{
+    for (size_t first = 0; first < run->time; first += (size_t)run->model->config.block_width)
+        run_block(tape, run, block, first);
+    if (brt_tape_recording(tape))
+        brt_tape_backward(tape);
+}
+
+/* ---- replay ------------------------------------------------------------------------------------------------- */
+
+uint64_t brt_replay_bytes(const brt_carry *carry, size_t blocks)
+{
+    return (uint64_t)(blocks + 2) * carry->count * sizeof(real);
+}
+
+brt_status brt_replay_create(brt_replay *replay, const brt_carry *carry, size_t blocks)
+{
+    *replay = (brt_replay){.blocks = blocks};
+    replay->starts = calloc((blocks + 2) * brt_max_size(carry->count, 1), sizeof *replay->starts);
+    replay->losses = calloc(blocks, sizeof *replay->losses);
+    if (!replay->starts || !replay->losses) {
+        brt_replay_close(replay);
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu blocks start from", blocks);
+    }
+    replay->gradient = replay->starts + blocks * carry->count;
+    return BRT_OK;
+}
+
+void brt_replay_close(brt_replay *replay)
+{
+    free(replay->starts);
+    free(replay->losses);
+    *replay = (brt_replay){0};
+}
+
+/* The gradient that the next block left for a tensor of this one, before anything else is added to it. */
+static void hand_back(brt_tape *tape, brt_node *node)
+{
+    real *const *from = node->attributes;
+    brt_gradient gradient = brt_gradient_open(tape, node->in[0]);
+    if (gradient.data)
+        memcpy(gradient.data, *from, node->in[0]->count * sizeof(real));
+    brt_gradient_close(tape, node->in[0], gradient);
+}
+
+static void nothing(brt_tape *tape, brt_node *node)
+{
+    (void)tape, (void)node;
+}
+
+static const brt_op handed_on = {
+    .name = "handed on", .forward = nothing, .backward = hand_back, .starts_backward = true};
+
+static void hand_on(brt_tape *tape, brt_tensor *tensor, real *gradient)
+{
+    brt_tape_push(tape, &(brt_node){.op = &handed_on, .in = {tensor}, .attributes = &gradient}, sizeof gradient);
+}
+
+/* A block from where it starts: the first from what the segment was carried, a later one from its stored start;
+ * `gradient` (of a start, or NULL) has the layout of the start. */
+static void enter_again(brt_tape *tape, const brt_segment_run *run, brt_block *block, size_t index, real *carried,
+                        real *gradient)
+{
+    real *start = run->replay->starts + index * run->carry->count;
+    take_tokens(run, block, index * (size_t)run->model->config.block_width);
+    if (index == 0) {
+        enter(tape, run, block, carried, run->fresh);
+        return;
+    }
+    for (size_t i = 0; i < run->model->depth; i++)
+        block->memory[i] = stored_memory(tape, run, start, gradient, i);
+    for (size_t i = 0; i < run->model->containers; i++)
+        block->state[i] = stored_state(tape, run, start, gradient, i);
+}
+
+/* Forward through all blocks but the last, for what each starts from. On a recording tape, which computes what the
+ * backward pass will see. */
+static void store_starts(brt_tape *tape, const brt_segment_run *run, brt_block *block, size_t blocks)
+{
+    for (size_t index = 0; index + 1 < blocks; index++) {
+        enter_again(tape, run, block, index, run->carry->storage, NULL);
+        brt_model_block(tape, run->model, block);
+        if (brt_tape_running(tape))
+            store_block(run, block, run->replay->starts + (index + 1) * run->carry->count);
+        brt_tape_reset(tape);
+    }
+}
+
+/* One block forward and backward. The gradient of its start takes the place of the one it was handed. */
+static void replay_block(brt_tape *tape, const brt_segment_run *run, brt_block *block, size_t index, real *carried,
+                         bool last)
+{
+    size_t width = (size_t)run->model->config.block_width, count = run->carry->count;
+    real *start_gradient = run->replay->gradient, *end_gradient = start_gradient + count;
+    memcpy(end_gradient, start_gradient, count * sizeof(real));
+    memset(start_gradient, 0, count * sizeof(real));
+    enter_again(tape, run, block, index, carried, start_gradient);
+    brt_tensor *x = brt_model_block(tape, run->model, block);
+    run->replay->losses[index] = add_loss(tape, run, x, block, index * width);
+    for (size_t i = 0; !last && i < run->model->depth; end_gradient += block->memory[i++]->count)
+        hand_on(tape, block->memory[i], end_gradient);
+    for (size_t i = 0; !last && i < run->model->containers; end_gradient += block->state[i++]->count)
+        hand_on(tape, block->state[i], end_gradient);
+    if (last && block->writes_state)
+        carry_block(tape, run, block);
+    brt_tape_backward(tape);
+}
+
+static void replay_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
+{
+    size_t width = (size_t)run->model->config.block_width, blocks = brt_ceil_div(run->time, width);
+    const brt_replay *replay = run->replay;
+    real *carried = run->carry->storage; /* read until the first block has been run again */
+    store_starts(tape, run, block, blocks);
+    memset(replay->gradient, 0, run->carry->count * sizeof(real));
+    for (size_t index = blocks; index-- > 0;)
+        replay_block(tape, run, block, index, carried, index + 1 == blocks);
+    /* After a last block that is not full, what it started from is carried on. */
+    if (blocks > 1 && run->time % width && brt_tape_running(tape))
+        memcpy(renew_carry(run), replay->starts + (blocks - 1) * run->carry->count, run->carry->count * sizeof(real));
+    for (size_t index = 0; index < blocks; index++)
+        run->loss += replay->losses[index];
+}
+
+/* ---- a segment ---------------------------------------------------------------------------------------------- */
 
 brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run)
 {
@@ -172,10 +330,10 @@ brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run)
     brt_block block = {.batch = run->carry->rows, .memory = held, .state = held + model->depth};
     run->loss = 0;
     mark_first_block(run);
-    for (size_t first = 0; first < run->time; first += (size_t)model->config.block_width)
-        run_block(tape, run, &block, first);
-    if (brt_tape_recording(tape))
-        brt_tape_backward(tape);
+    if (run->replay && brt_tape_recording(tape))
+        replay_all(tape, run, &block);
+    else
+        run_all(tape, run, &block);
     free(held);
     return brt_tape_status(tape);
 }

@@ -24,10 +24,24 @@ size_t brt_carry_count(const brt_model *model, size_t rows);
 /* The row starts anew. */
 void brt_carry_clear_row(brt_carry *carry, size_t row);
 
+/* For backward passes that keep the activations of one block only, whatever the number of blocks: what each block starts
+ * from is kept, and a block is run again when the backward pass comes to it (the memory replay back-propagation of
+ * Memformer, Wu et al. 2022, section 3.3). The gradients are those of the pass that keeps everything, bit by bit. */
+typedef struct brt_replay {
+    size_t blocks;
+    real *starts;    /* [blocks, carry->count]: memories and states, laid out as a carry's storage */
+    real *gradient;  /* [2, carry->count]: of a block's start, and of what it hands on */
+    double *losses;  /* [blocks] */
+} brt_replay;
+brt_status brt_replay_create(brt_replay *replay, const brt_carry *carry, size_t blocks);
+void brt_replay_close(brt_replay *replay);
+uint64_t brt_replay_bytes(const brt_carry *carry, size_t blocks);
+
 /* Token buffers of a segment, in blocks: block j at rows * block_width * j, [rows, its time]. */
 typedef struct brt_segment_run {
     const brt_model *model;
     brt_carry *carry;
+    brt_replay *replay;      /* NULL: the activations of all blocks are kept */
     size_t time;             /* per row */
     int32_t *tokens, *targets;
     const bool *drop_memory; /* [rows]: start without memories, whatever is carried */

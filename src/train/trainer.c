@@ -78,6 +78,7 @@ static brt_segment_run make_run(brt_trainer *trainer)
 {
     return (brt_segment_run){.model = trainer->model,
                              .carry = &trainer->carry,
+                             .replay = trainer->options.recompute ? &trainer->replay : NULL,
                              .time = segment_time(trainer),
                              .tokens = trainer->tokens,
                              .targets = trainer->targets,
@@ -127,6 +128,8 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     trainer->options = *options;
     BRT_TRY(allocate_rows(trainer));
     BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
+    if (options->recompute)
+        BRT_TRY(brt_replay_create(&trainer->replay, &trainer->carry, options->segment_blocks));
     for (size_t i = 0; i < model->parameters.count; i++)
         model->parameters.items[i].tensor.wants_gradient = model->parameters.items[i].tensor.has_gradient = true;
     return plan(trainer, true, &trainer->record);
@@ -139,7 +142,8 @@ static uint64_t bytes_of(const brt_trainer *trainer)
         if (trainer->model->parameters.items[i].matrix)
             packed += trainer->model->parameters.items[i].tensor.count * sizeof(real);
     return brt_tape_bytes(trainer->record) + brt_optimizer_bytes(&trainer->model->parameters) + packed +
-           2 * trainer->carry.count * sizeof(real);
+           2 * trainer->carry.count * sizeof(real) +
+           (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
 }
 
 static void stop_wanting(const brt_model *model)
@@ -219,6 +223,7 @@ void brt_trainer_close(brt_trainer *trainer)
     brt_tape_close(trainer->evaluate);
     brt_optimizer_close(&trainer->optimizer);
     stop_wanting(trainer->model);
+    brt_replay_close(&trainer->replay);
     brt_carry_close(&trainer->carry);
     free(trainer->tokens);
     free(trainer->targets);

@@ -12,6 +12,7 @@ struct brt_trainer {
     brt_tape *evaluate; /* forward only; made when first needed */
     brt_optimizer optimizer;
     brt_carry carry;
+    brt_replay replay; /* with recompute */
     uint64_t segments;  /* run so far: the index of the dropouts' random numbers */
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;

@@ -73,6 +73,12 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     diff <(losses threads1) <(losses threads3)
 }
 
+@test "computing activations again changes no number" {
+    train kept --steps 12 >/dev/null
+    train again --steps 12 --recompute >/dev/null
+    diff <(losses kept) <(losses again)
+}
+
 @test "another seed, another run" {
     train seed0 --steps 3 >/dev/null
     train seed1 --steps 3 --seed 1 >/dev/null
