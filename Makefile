@@ -3,7 +3,7 @@ BUILD := build
 REFERENCE := $(BUILD)/reference
 BRT := $(BUILD)/brt
 
-.PHONY: all demo check parity golden sanitize tsan fuzz bench install clean
+.PHONY: all demo check parity golden sanitize tsan fuzz isa bench install clean
 
 all:
 	@scripts/dependencies.sh build
@@ -15,7 +15,7 @@ demo:
 	@scripts/build.sh $(BUILD)
 	@scripts/demo.sh $(BRT) $(BUILD)/demo
 
-# Every ordinary test, then short runs with sanitizers and fuzzers.
+# Every ordinary test, then short runs on imitated processors, with sanitizers and of fuzzers.
 check:
 	@scripts/dependencies.sh check
 	@scripts/check.sh
@@ -41,6 +41,12 @@ tsan:
 fuzz:
 	@scripts/dependencies.sh sanitize
 	@scripts/fuzz.sh 180
+
+# The results with every instruction set, real and imitated.
+isa:
+	@scripts/dependencies.sh check
+	@scripts/build.sh $(BUILD) --werror
+	@scripts/isa.sh $(BUILD) kernels attention golden
 
 bench: all
 	$(BRT) bench

@@ -3,5 +3,10 @@
 set -eu
 dir=$1
 shift
-[ -f "$dir/build.ninja" ] || meson setup "$dir" "$@"
+if [ ! -f "$dir/build.ninja" ]; then
+    meson setup "$dir" "$@"
+elif [ $# -gt 0 ]; then
+    # The directory may come from an earlier call with other options.
+    meson configure "$dir" "$@"
+fi
 exec meson compile -C "$dir"

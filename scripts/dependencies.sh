@@ -9,7 +9,8 @@ set -eu
 BUILD='gcc make meson ninja-build pkg-config libdnnl-dev libjansson-dev zlib1g-dev liblzma-dev'
 TEST='libcmocka-dev bats python3 xz-utils gnuplot-nox'
 DEMO='python3 xz-utils gnuplot-nox'
-CLANG='clang libclang-rt-dev libomp-dev'
+CLANG='clang libclang-rt-dev'
+PROCESSORS='qemu-user'
 
 installed() {
     dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
@@ -29,7 +30,7 @@ as_root() {
 case ${1:-} in
 build) packages=$BUILD ;;
 demo) packages="$BUILD $DEMO" ;;
-check) packages="$BUILD $TEST $CLANG" ;;
+check) packages="$BUILD $TEST $CLANG $PROCESSORS" ;;
 sanitize) packages="$BUILD $TEST $CLANG" ;;
 *) echo "usage: $0 build|check|demo|sanitize" >&2; exit 2 ;;
 esac
