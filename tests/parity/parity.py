@@ -5,8 +5,9 @@
 
 Run with the Python of ../golden/setup_reference.sh. Every case has its own random numbers, so --only N repeats case N
 of a longer run by itself. A line per disagreement says what differs and in which configuration. Then come the largest
-differences, what the drawn models had (of 100 or more, all of it must occur), and arguments at the borders of what is
-allowed (borders.py). The last line is "N passed, M failed"; the exit status is 0 if all is well."""
+differences, what the drawn models had (of 100 or more, all of it must occur), arguments at the borders of what is
+allowed (borders.py), and short trainings (training.py). The last line is "N passed, M failed"; the exit status is 0 if
+all is well."""
 import argparse
 import copy
 import json
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden"))
 import borders  # noqa: E402  (it and the next are found through the line above)
 import reference  # noqa: E402
+import training  # noqa: E402
 from draw import FEATURES, Draw, draw  # noqa: E402
 
 VALUE_TOLERANCE = 2e-5     # largest difference, relative to the largest value where that is above 1
@@ -291,9 +293,9 @@ def report(totals):
     return False
 
 
-def run_borders(options, totals):
-    """Configurations at the borders of what is allowed: both programs take them, or both do not."""
-    for sentence in borders.run(options.brt, options.seed, options.borders):
+def count_all(sentences, totals):
+    """Each is None or says what is wrong."""
+    for sentence in sentences:
         totals.passed += sentence is None
         totals.failed += sentence is not None
         if sentence:
@@ -306,6 +308,7 @@ def parse_options():
     parser.add_argument("--cases", type=int, default=160, help="how many models (default %(default)s)")
     parser.add_argument("--borders", type=int, default=100,
                         help="how many configurations that may be refused (default %(default)s)")
+    parser.add_argument("--trainings", type=int, default=6, help="how many short trainings (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="other models for another seed (default %(default)s)")
     parser.add_argument("--only", type=int, metavar="N", help="only case N")
     parser.add_argument("--compressed-memory", action="store_true",
@@ -325,7 +328,8 @@ def main():
         run_numbered(options, index, totals)
     enough = report(totals)
     if options.only is None:
-        run_borders(options, totals)
+        count_all(borders.run(options.brt, options.seed, options.borders), totals)
+        count_all(training.run(options.brt, options.seed, options.trainings), totals)
     print(f"{totals.passed} passed, {totals.failed} failed")
     return 0 if enough and totals.failed == 0 else 1
 
