@@ -18,7 +18,7 @@ static const cli_option options[] = {
     {"tokens", 0, CLI_TEXT, FIELD(tokens), "IN.safetensors",
      "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls"},
     {"out", 'o', CLI_TEXT, FIELD(out), "OUT.safetensors", "where results go"},
-    {"loss", 0, CLI_FLAG, FIELD(loss), NULL, "the last token of each row is only a target; adds loss.K"},
+    {"loss", 0, CLI_FLAG, FIELD(loss), NULL, "the last token of each row is only a target; adds loss.K, 0 where all targets are ignored"},
     {"grad", 0, CLI_FLAG, FIELD(grad), NULL,
      "with the loss, also grad.NAME of every parameter: the gradient of the sum of the losses"},
     CLI_THREADS(trace_arguments, threads),

@@ -90,6 +90,24 @@ PYTHON
     refused "-100"
 }
 
+# The reference's mean of no losses is NaN, and with it every gradient.
+@test "a call whose targets are all ignored has the loss 0 and adds no gradient" {
+    dir=$BRT_TEST_DATA/default_like
+    write_tokens ignored '[[[1, -100]]]'
+    "$BRT" trace "$dir" --tokens ignored --out out --loss --grad
+    python3 - out <<'PYTHON'
+import json, struct, sys
+content = open(sys.argv[1], "rb").read()
+size = struct.unpack("<Q", content[:8])[0]
+header = json.loads(content[8:8 + size])
+names = [name for name in header if name.startswith(("loss.", "grad."))]
+assert len(names) > 1
+for name in names:
+    begin, end = header[name]["data_offsets"]
+    assert not any(struct.unpack(f"<{(end - begin) // 4}f", content[8 + size + begin:8 + size + end])), name
+PYTHON
+}
+
 @test "refused: files that do not hold calls" {
     dir=$BRT_TEST_DATA/default_like
     run "$BRT" trace "$dir" --tokens nothing --out out
@@ -102,6 +120,9 @@ PYTHON
     write_tokens uneven '[[[1, 2], [3, 4]], [[1, 2]]]'
     run "$BRT" trace "$dir" --tokens uneven --out out
     refused "tokens.1 has 1 rows"
+    write_tokens nobody '[[[1, 2]], [[]]]'
+    run "$BRT" trace "$dir" --tokens nobody --out out
+    refused "tokens.1 must have the shape [batch, time]"
     write_tokens narrow '[[[1, 2, 3]]]' I32
     "$BRT" trace "$dir" --tokens narrow --out out
     run "$BRT" trace "$dir" --tokens narrow --out /nonexistent/out
