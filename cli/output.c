@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -47,6 +48,18 @@ brt_status cli_flush(void)
     if (fflush(stdout) == 0 && !ferror(stdout))
         return BRT_OK;
     return cli_fail(BRT_ERROR_IO, "cannot write to standard output: %s", strerror(errno));
+}
+
+json_t *cli_text_json(const char *text)
+{
+    json_t *string = json_string(text);
+    char *copy = string ? NULL : strdup(text);
+    for (char *c = copy; c && *c; c++)
+        *c = (unsigned char)*c < 0x80 ? *c : '?';
+    if (copy)
+        string = json_string(copy);
+    free(copy);
+    return string;
 }
 
 brt_status cli_print_json(json_t *object)

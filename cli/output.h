@@ -23,6 +23,8 @@ int cli_exit_status(brt_status status);
 /* "brt: ..." on stderr. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* A string for JSON, which is UTF-8: "?" stands for each byte of a file's name that is not. */
+json_t *cli_text_json(const char *text);
 /* Prints an object that json_pack made, indented, and releases it. */
 brt_status cli_print_json(json_t *object);
 /* Everything printed reached stdout; a full disk is an error. */

@@ -40,7 +40,9 @@ static brt_status store(const cli_option *option, const json_t *value, void *arg
 {
     char text[64] = "", problem[256];
     void *field = (char *)arguments + option->offset;
-    if (json_is_integer(value))
+    if (json_is_integer(value) && option->kind == CLI_COUNT) /* a seed may be above what JSON's integers can hold */
+        snprintf(text, sizeof text, "%llu", (unsigned long long)json_integer_value(value));
+    else if (json_is_integer(value))
         snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
     else if (json_is_number(value))
         snprintf(text, sizeof text, "%.17g", json_number_value(value));
@@ -62,13 +64,19 @@ static brt_status store_all(const json_t *options, const cli_command *command, v
     return BRT_OK;
 }
 
+static void state_path(const char *dir, char *out, size_t size)
+{
+    snprintf(out, size, "%s/trainer_state.json", dir);
+}
+
 brt_status saved_options_load(saved_options *saved, const char *dir, const cli_command *command, void *arguments)
 {
     char path[4096], config[4096];
     json_error_t error;
-    snprintf(path, sizeof path, "%s/trainer_state.json", dir);
+    state_path(dir, path, sizeof path);
     snprintf(config, sizeof config, "%s/config.json", dir);
-    if (access(path, F_OK) != 0 || access(config, F_OK) != 0)
+    saved->has_model = access(config, F_OK) == 0;
+    if (access(path, F_OK) != 0)
         return BRT_OK;
     json_t *state = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
     saved->state = state;
@@ -83,4 +91,17 @@ brt_status saved_options_load(saved_options *saved, const char *dir, const cli_c
 void saved_options_close(saved_options *saved)
 {
     json_decref(saved->state);
+}
+
+void saved_options_progress(const char *dir, uint64_t *step, double *seconds)
+{
+    char path[4096];
+    state_path(dir, path, sizeof path);
+    json_t *state = json_load_file(path, 0, NULL);
+    const json_t *steps = json_object_get(state, "step"), *time = json_object_get(state, "seconds");
+    if (json_is_integer(steps) && json_is_number(time)) {
+        *step = (uint64_t)json_integer_value(steps);
+        *seconds = json_number_value(time);
+    }
+    json_decref(state);
 }

@@ -3,11 +3,13 @@
 
 #include "size.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -262,4 +264,39 @@ bool brt_file_exists(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0;
+}
+
+/* ---- a directory of one's own -------------------------------------------------------------------------------- */
+
+brt_status brt_directory_lock(int *descriptor, const char *path)
+{
+    *descriptor = open_retrying(path, O_RDONLY | O_DIRECTORY);
+    if (*descriptor < 0)
+        return BRT_FAIL(BRT_ERROR_IO, "cannot open the directory %s: %s", path, strerror(errno));
+    if (flock(*descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return BRT_OK;
+    close(*descriptor);
+    *descriptor = -1;
+    return BRT_FAIL(BRT_ERROR_IO, "%s is in use: another process is writing a run there", path);
+}
+
+static bool is_temporary_of(const char *found, const char *name)
+{
+    size_t length = strlen(name);
+    long process;
+    int attempt, end = 0;
+    return strncmp(found, name, length) == 0 &&
+           sscanf(found + length, ".%ld-%d.tmp%n", &process, &attempt, &end) == 2 && end > 0 &&
+           found[length + (size_t)end] == '\0';
+}
+
+void brt_remove_leftovers(const char *directory, const char *name)
+{
+    DIR *members = opendir(directory);
+    if (!members)
+        return;
+    for (const struct dirent *member; (member = readdir(members)) != NULL;)
+        if (is_temporary_of(member->d_name, name))
+            unlinkat(dirfd(members), member->d_name, 0);
+    closedir(members);
 }

@@ -30,4 +30,10 @@ brt_status brt_make_directory(const char *path);
 char *brt_path_join(const char *directory, const char *name);
 bool brt_file_exists(const char *path);
 
+/* Takes a directory for this process alone: until the descriptor is closed, or the process ends in whatever way. Where
+ * the file system has no locks nothing is taken. */
+brt_status brt_directory_lock(int *descriptor, const char *path);
+/* Removes what writers of directory/name left when their process was killed. Nobody may be writing it. */
+void brt_remove_leftovers(const char *directory, const char *name);
+
 #endif

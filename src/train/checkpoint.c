@@ -121,7 +121,7 @@ static brt_status flags_from_json(const json_t *array, bool *flags, size_t count
     return BRT_OK;
 }
 
-static brt_status restore_description(brt_trainer *trainer, const json_t *all, const char *path, json_t **state)
+static brt_status restore_description(brt_trainer *trainer, const json_t *all, const char *path)
 {
     int64_t updates, segments;
     brt_carry *carry = &trainer->carry;
@@ -129,27 +129,31 @@ static brt_status restore_description(brt_trainer *trainer, const json_t *all, c
     BRT_TRY(brt_json_get_integer(all, "segments", path, &segments));
     BRT_TRY(flags_from_json(json_object_get(all, "has_memory"), carry->has_memory, carry->rows, path));
     BRT_TRY(flags_from_json(json_object_get(all, "has_state"), carry->has_state, carry->rows, path));
-    json_t *run = json_object_get(all, "run");
-    if (updates < 0 || segments < 0 || !json_is_object(run))
-        return BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has no valid state of the run", path);
+    if (updates < 0 || segments < 0)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has no valid state of the trainer", path);
     trainer->optimizer.step = (uint64_t)updates;
     trainer->segments = (uint64_t)segments;
-    *state = json_incref(run);
     return BRT_OK;
 }
 
-static brt_status restore(brt_trainer *trainer, const brt_safetensors *file, const listing *list, json_t **state)
+/* The part in JSON. */
+static brt_status read_description(const brt_safetensors *file, json_t **all)
 {
     const char *path = brt_safetensors_path(file), *text = brt_safetensors_metadata(file, "state");
     const char *format = brt_safetensors_metadata(file, "format");
     if (!format || strcmp(format, checkpoint_format) != 0 || !text)
         return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a checkpoint of a training run", path);
+    return brt_json_parse(all, text, strlen(text), path);
+}
+
+static brt_status restore(brt_trainer *trainer, const brt_safetensors *file, const listing *list)
+{
+    json_t *all;
     brt_tensor_info info;
     for (size_t i = 0; i < list->count; i++)
         BRT_TRY(check_tensor(file, &list->sources[i], &info));
-    json_t *all;
-    BRT_TRY(brt_json_parse(&all, text, strlen(text), path));
-    brt_status status = restore_description(trainer, all, path, state);
+    BRT_TRY(read_description(file, &all));
+    brt_status status = restore_description(trainer, all, brt_safetensors_path(file));
     json_decref(all);
     BRT_TRY(status);
     for (size_t i = 0; i < list->count; i++) {
@@ -159,14 +163,30 @@ static brt_status restore(brt_trainer *trainer, const brt_safetensors *file, con
     return brt_parameters_refresh(&trainer->model->parameters, 1);
 }
 
-brt_status brt_checkpoint_load(brt_trainer *trainer, const char *path, json_t **state)
+brt_status brt_checkpoint_state(const char *path, json_t **state)
+{
+    brt_safetensors *file;
+    json_t *all = NULL;
+    BRT_TRY(brt_safetensors_open(&file, path));
+    brt_status status = read_description(file, &all);
+    json_t *run = json_object_get(all, "run");
+    if (status == BRT_OK && !json_is_object(run))
+        status = BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has no valid state of the run", path);
+    if (status == BRT_OK)
+        *state = json_incref(run);
+    json_decref(all);
+    brt_safetensors_close(file);
+    return status;
+}
+
+brt_status brt_checkpoint_load(brt_trainer *trainer, const char *path)
 {
     listing list;
     brt_safetensors *file;
     BRT_TRY(brt_safetensors_open(&file, path));
     brt_status status = make_listing(&list, trainer);
     if (status == BRT_OK) {
-        status = restore(trainer, file, &list, state);
+        status = restore(trainer, file, &list);
         free_listing(&list);
     }
     brt_safetensors_close(file);

@@ -8,7 +8,9 @@
 
 /* `state` is the run's part (step, data cursor, options). */
 brt_status brt_checkpoint_save(const brt_trainer *trainer, const json_t *state, const char *path);
-/* Restores the trainer and its model's weights; *state is a new object. */
-brt_status brt_checkpoint_load(brt_trainer *trainer, const char *path, json_t **state);
+/* What was given as `state`, as a new object. */
+brt_status brt_checkpoint_state(const char *path, json_t **state);
+/* Restores the trainer and its model's weights. */
+brt_status brt_checkpoint_load(brt_trainer *trainer, const char *path);
 
 #endif

@@ -208,6 +208,9 @@ static brt_status finish_step(brt_run_state *run, bool last)
 static brt_status loop(brt_run_state *run)
 {
     const brt_run_callbacks *callbacks = run->callbacks;
+    if (is_done(run))
+        brt_run_say(run, "nothing is left to do: the run is at step %llu, and its steps or its time are used up",
+                    (unsigned long long)run->step);
     while (!is_done(run)) {
         BRT_TRY(train_step(run));
         BRT_TRY(finish_step(run, is_done(run)));
@@ -254,9 +257,21 @@ static brt_status open_schedule(brt_run_state *run)
     return brt_schedule_parse(options->schedule, &run->schedule.kind);
 }
 
+/* Found out here, and not by the first validation, which may be hours away. */
+static brt_status check_validation(const brt_dataset *val)
+{
+    if (!val)
+        return BRT_OK;
+    for (size_t i = 0; i < brt_dataset_documents(val); i++)
+        if (brt_dataset_document_tokens(val, i) >= 2)
+            return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_DATA, "there is nothing to validate on: no document has two tokens or more");
+}
+
 static brt_status open_run(brt_run_state *run, const brt_dataset *train)
 {
     BRT_TRY(brt_run_options_check(run->options, run->model));
+    BRT_TRY(check_validation(run->val));
     BRT_TRY(open_schedule(run));
     brt_trainer_options trainer = run->options->trainer;
     trainer.seed = run->options->seed;
@@ -270,15 +285,12 @@ static brt_status open_run(brt_run_state *run, const brt_dataset *train)
 
 static void close_run(brt_run_state *run)
 {
-    brt_metrics_close(&run->metrics);
+    brt_run_close_files(run);
     brt_batcher_close(run->batcher);
     brt_trainer_close(run->trainer);
     free(run->tokens);
     free(run->targets);
     free(run->reset);
-    free(run->checkpoint_path);
-    free(run->state_path);
-    free(run->metrics_path);
 }
 
 brt_status brt_run(brt_model *model, const brt_dataset *train, const brt_dataset *val, const brt_run_options *options,
@@ -289,6 +301,7 @@ brt_status brt_run(brt_model *model, const brt_dataset *train, const brt_dataset
                          .val = val,
                          .options = options,
                          .callbacks = callbacks ? callbacks : &none,
+                         .lock = -1,
                          .started = now(),
                          .progress = {.steps = options->steps, .max_seconds = options->max_seconds}};
     brt_status status = open_run(&run, train);

@@ -67,6 +67,12 @@ brt_status brt_run_options_check(const brt_run_options *options, const brt_model
     if (options->accumulation < 1 || options->accumulation > 1 << 20)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "accumulation is %zu; it must lie between 1 and %d", options->accumulation,
                         1 << 20);
+    if (options->crop_segments > 1 << 20)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "crop_segments is %zu; it must be at most %d", options->crop_segments,
+                        1 << 20);
+    if (options->sample_tokens > 1 << 20)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "sample_tokens is %zu; it must be at most %d", options->sample_tokens,
+                        1 << 20);
     if (!(options->trainer.learning_rate > 0))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "the learning rate is %g; it must be positive",
                         (double)options->trainer.learning_rate);

@@ -17,6 +17,7 @@ typedef struct brt_run_state {
     brt_schedule schedule;
     brt_metrics metrics;
     char *checkpoint_path, *state_path, *metrics_path;
+    int lock; /* on the directory; -1 without */
     size_t segments_per_update;
     int32_t *tokens, *targets; /* [rows, time] */
     bool *reset;               /* [rows] */
@@ -28,8 +29,9 @@ typedef struct brt_run_state {
 
 brt_status brt_run_options_check(const brt_run_options *options, const brt_model *model);
 
-/* Prepares the directory; with `resume` goes on from its checkpoint, if there is one. */
+/* Takes and prepares the directory; with `resume` goes on from its checkpoint, if there is one. */
 brt_status brt_run_open_files(brt_run_state *run);
+void brt_run_close_files(brt_run_state *run);
 /* optimizer.safetensors (all that resuming needs), then model.safetensors and trainer_state.json. */
 brt_status brt_run_save(brt_run_state *run);
 double brt_run_seconds(const brt_run_state *run);

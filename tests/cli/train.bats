@@ -14,9 +14,10 @@ setup() {
 # A run in the background that has done some steps: start_run OUT OPTION...; sets $pid
 start_run() {
     local out=$1
+    shift
     # exec: the signals of the tests go to the program and not to a shell around it.
     (exec "$BRT" train --data text.txt --out "$out" --quiet "${TINY[@]}" --steps 1000000 --schedule constant \
-        --save-every 7 2>/dev/null 3>&-) &
+        --save-every 7 "$@" 2>/dev/null 3>&-) &
     pid=$!
     for _ in $(seq 600); do
         [ -f "$out/metrics.jsonl" ] && [ "$(wc -l <"$out/metrics.jsonl")" -ge 20 ] && return
@@ -123,18 +124,90 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     diff <(losses given) <(losses straight)
 }
 
+@test "a run killed before its first checkpoint is resumed with its options, too" {
+    start_run early --save-every 0 --batch 3
+    kill -9 "$pid"
+    wait "$pid" || true
+    [ ! -e early/optimizer.safetensors ]
+    run "$BRT" train --data text.txt --out early --resume --steps 4 --quiet
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"no checkpoint in early yet"* ]]
+    train late --batch 3 --steps 4 --schedule constant >/dev/null
+    diff <(losses early) <(losses late)
+}
+
 @test "a run cannot be resumed with an option that would change its past" {
     train fixed --steps 3 >/dev/null
     run train fixed --resume --steps 6 --seed 9
     refused "seed = 0"
+    run train fixed --resume --steps 6 --batch 3
+    refused "batch = 2"
+    run train fixed --resume --steps 6 --dim 40
+    refused "dim = 32"
+    run train fixed --resume --steps 6 --ignore-index 3
+    refused "ignore_index = -100"
+    run "$BRT" train --data text.txt --out fixed --resume --steps 6 --quiet --preset small
+    refused "the model of the run in fixed has"
+    run "$BRT" train --data val.txt --out fixed --resume --steps 6 --quiet
+    refused "the data has changed"
+}
+
+@test "the largest seed is resumed with" {
+    train seeded --steps 2 --seed 18446744073709551615 >/dev/null
+    "$BRT" train --data text.txt --out seeded --resume --steps 4 --quiet
+}
+
+@test "a run that is done says so, and what a kill cut off its last checkpoint is there afterwards" {
+    train done --steps 4 >/dev/null
+    cp done/model.safetensors done/trainer_state.json .
+    rm done/model.safetensors
+    echo '{"options": {}}' >done/trainer_state.json
+    run --separate-stderr train done --resume --steps 3 --json
+    [ "$status" -eq 0 ]
+    [[ "$stderr" == *"nothing is left to do: the run is at step 4"* ]]
+    [[ "$output" == *'"steps": 4'* ]]
+    cmp done/model.safetensors model.safetensors
+    cmp done/trainer_state.json trainer_state.json
+}
+
+@test "what a killed run left half written is removed" {
+    train swept --steps 2 >/dev/null
+    touch swept/model.safetensors.123-0.tmp swept/metrics.jsonl.9-1.tmp swept/notes.tmp swept/model.safetensors.x.tmp
+    train swept --resume --steps 3 >/dev/null
+    [ ! -e swept/model.safetensors.123-0.tmp ]
+    [ ! -e swept/metrics.jsonl.9-1.tmp ]
+    [ -e swept/notes.tmp ]
+    [ -e swept/model.safetensors.x.tmp ]
+}
+
+@test "one run at a time in a directory" {
+    start_run shared
+    run train shared --resume --steps 5
+    refused "shared is in use"
+    run train shared --steps 5
+    refused "shared is in use"
+    kill -9 "$pid"
+    wait "$pid" || true
+    train shared --resume --steps 1 >/dev/null
+}
+
+@test "without its checkpoint a model is not overwritten" {
+    train lost --steps 3 >/dev/null
+    rm lost/optimizer.safetensors
+    md5sum lost/* >sums
+    run train lost --steps 3
+    refused "no optimizer.safetensors"
+    run train lost --resume --steps 3
+    refused "no optimizer.safetensors"
+    md5sum --check --quiet sums
 }
 
 @test "an existing run is not overwritten" {
-    train kept --steps 3 >/dev/null
-    cp kept/model.safetensors before
-    run train kept --steps 3
+    train existing --steps 3 >/dev/null
+    cp existing/model.safetensors before
+    run train existing --steps 3
     refused "already holds a run"
-    cmp before kept/model.safetensors
+    cmp before existing/model.safetensors
 }
 
 @test "--max-time ends a run" {
@@ -196,6 +269,18 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
     [ ! -e large/model.safetensors ]
 }
 
+@test "messages do not go into a file when standard error is closed" {
+    "$BRT" train --data text.txt --out silent --steps 3 "${TINY[@]}" 2>&- >/dev/null
+    train loud --steps 3 >/dev/null
+    diff <(losses silent) <(losses loud)
+}
+
+@test "a directory whose name is not UTF-8 in a result as JSON" {
+    run --separate-stderr "$BRT" train --data text.txt --out $'named\xff' --steps 1 --quiet "${TINY[@]}" --json
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"run": "named?"'* ]]
+}
+
 @test "the curve as a picture" {
     train curve --steps 5 --val val.txt >/dev/null
     if ! command -v gnuplot >/dev/null; then
@@ -205,8 +290,12 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
     fi
     "$BRT" plot curve --out curve.svg
     grep -q '<svg' curve.svg
+    run --separate-stderr "$BRT" plot curve --out nowhere/curve.svg
+    [ -z "$output" ]
+    [ "$stderr" = "brt: cannot write nowhere/curve.svg: No such file or directory" ]
+    run env PATH=/nonexistent "$BRT" plot curve --out none.svg
+    refused "gnuplot-nox"
+    [ ! -e none.svg ]
     run "$BRT" plot curve --out curve.jpeg
     refused "must end in .svg or .png"
-    run env PATH=/nonexistent "$BRT" plot curve
-    refused "gnuplot-nox"
 }
