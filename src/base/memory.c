@@ -29,3 +29,13 @@ uint64_t brt_available_memory(void)
     uint64_t group = limit > used ? limit - used : 0;
     return machine < group ? machine : group;
 }
+
+brt_status brt_memory_check(uint64_t bytes, const char *what)
+{
+    const double megabyte = 1e6;
+    uint64_t available = brt_available_memory();
+    if (bytes <= available)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_MEMORY, "not enough memory for %s: %.1f MB are needed, %.1f MB are available", what,
+                    (double)bytes / megabyte, (double)available / megabyte);
+}

@@ -5,6 +5,7 @@
  * range for blocks of up to 30,000 tokens. The arithmetic is in `real`, step by step the reference's. */
 #include "rotary.h"
 
+#include "../base/memory.h"
 #include "../base/size.h"
 
 #include <math.h>
@@ -33,6 +34,7 @@ brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t block_w
     size_t positions = 2 * block_width, count, bytes;
     if (!brt_mul_ok(positions, dim_head, &count) || !brt_mul_ok(count, 4 * sizeof(real), &bytes))
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"block_width\" (%zu) is too large", block_width);
+    BRT_TRY(brt_memory_check(bytes, "the position tables of \"block_width\""));
     rotary->memory = malloc(bytes);
     if (!rotary->memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the position tables of %zu positions", positions);

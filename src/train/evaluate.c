@@ -2,6 +2,7 @@
  * starts its next one at the following block. */
 #include "../model/model.h"
 
+#include "../base/memory.h"
 #include "../base/size.h"
 
 #include <math.h>
@@ -152,13 +153,14 @@ static brt_status score(scoring *s)
 
 static brt_status allocate(scoring *s)
 {
-    size_t block = s->rows * s->width;
+    size_t block = s->rows * s->width, classes = (size_t)s->model->config.num_tokens;
+    BRT_TRY(brt_memory_check((uint64_t)block * classes * sizeof *s->logits, "the logits of a block"));
     s->readers = calloc(s->rows, sizeof *s->readers);
     s->tokens = calloc(block, sizeof *s->tokens);
     s->targets = calloc(block, sizeof *s->targets);
     s->window = calloc(s->width + 1, sizeof *s->window);
     s->losses = calloc(block, sizeof *s->losses);
-    s->logits = malloc(block * (size_t)s->model->config.num_tokens * sizeof *s->logits);
+    s->logits = malloc(block * classes * sizeof *s->logits);
     if (!s->readers || !s->tokens || !s->targets || !s->window || !s->losses || !s->logits)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for an evaluation in blocks of %zu tokens", s->width);
     brt_stream_options options = brt_stream_options_init();
@@ -220,5 +222,8 @@ brt_status brt_evaluate(const brt_model *model, const brt_dataset *dataset, cons
         return BRT_FAIL(BRT_ERROR_DATA, "there is nothing to score: no document has two tokens or more");
     average_results(&s);
     out->seconds = now() - start;
-    return isfinite(out->loss) ? BRT_OK : BRT_FAIL(BRT_ERROR_NUMERIC, "the loss is not finite");
+    if (!isfinite(out->loss))
+        return BRT_FAIL(BRT_ERROR_NUMERIC, "the loss is not finite (%g): the model's weights are damaged or diverged",
+                        out->loss);
+    return BRT_OK;
 }
