@@ -56,7 +56,8 @@ static brt_status read_parameter(const brt_safetensors *file, const char *prefix
                         brt_safetensors_path(file), name);
     if (!same_shape(&parameter->tensor, &info))
         return wrong_shape(file, parameter, &info);
-    if (info.dtype[0] != 'F' && info.dtype[0] != 'B')
+    bool is_real = info.dtype[0] == 'F' || strcmp(info.dtype, "BF16") == 0;
+    if (!is_real)
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds %s, not real numbers", brt_safetensors_path(file), name,
                         info.dtype);
     brt_safetensors_to_float(&info, parameter->tensor.data);
@@ -84,30 +85,31 @@ static const char *find_prefix(const brt_safetensors *file)
     return brt_safetensors_find(file, "transformer.token_emb.weight", &info) ? wrapper_prefix : "";
 }
 
-static brt_status read_parameters(brt_model *model, const char *path)
+static brt_status read_parameters(brt_model *model, const brt_safetensors *file)
 {
-    brt_safetensors *file;
-    BRT_TRY(brt_safetensors_open(&file, path));
     const char *prefix = find_prefix(file);
     brt_status status = check_names(file, prefix, &model->parameters);
     for (size_t i = 0; i < model->parameters.count && status == BRT_OK; i++)
         status = read_parameter(file, prefix, &model->parameters.items[i]);
-    brt_safetensors_close(file);
     return status;
 }
 
-/* The weights file must be there, and as large as the configuration asks, before anything is allocated for it. */
+/* The weights file is opened, and its header checked, before anything is allocated for it. */
 static brt_status load(brt_model **out, const brt_config *config, const char *dir)
 {
     char *path = brt_path_join(dir, "model.safetensors");
     if (!path)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", dir);
     brt_model *model = NULL;
-    brt_status status = brt_model_allocate(&model, config);
+    brt_safetensors *file = NULL;
+    brt_status status = brt_safetensors_open(&file, path);
     if (status == BRT_OK)
-        status = read_parameters(model, path);
+        status = brt_model_allocate(&model, config);
+    if (status == BRT_OK)
+        status = read_parameters(model, file);
     if (status == BRT_OK)
         status = brt_parameters_refresh(&model->parameters, 1);
+    brt_safetensors_close(file);
     free(path);
     if (status != BRT_OK) {
         brt_model_close(model);

@@ -43,7 +43,8 @@ static brt_status check(const float *logits, size_t num_tokens, const brt_sampli
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "filter_thres is %g; it must lie in [0, 1)", (double)sampling->filter_thres);
     for (size_t i = 0; i < num_tokens; i++)
         if (!isfinite(logits[i]))
-            return BRT_FAIL(BRT_ERROR_NUMERIC, "the logit of token %zu is not finite", i);
+            return BRT_FAIL(BRT_ERROR_NUMERIC,
+                            "the logit of token %zu is not finite: the model's weights are damaged or diverged", i);
     return BRT_OK;
 }
 
