@@ -130,9 +130,10 @@ static double tokens_per_second(const brt_evaluation *result)
 static brt_status print_json(const scoring *s)
 {
     const brt_evaluation *r = &s->result;
-    json_t *object = json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "run", s->run, "documents",
+    json_t *perplexity = isfinite(exp(r->loss)) ? json_real(exp(r->loss)) : json_null();
+    json_t *object = json_pack("{s:o, s:I, s:I, s:f, s:o, s:f, s:f}", "run", cli_text_json(s->run), "documents",
                                (json_int_t)r->documents, "tokens", (json_int_t)r->tokens, "loss", r->loss, "perplexity",
-                               exp(r->loss), "seconds", r->seconds, "tokens_per_s", tokens_per_second(r));
+                               perplexity, "seconds", r->seconds, "tokens_per_s", tokens_per_second(r));
     if (object && s->bytes)
         json_object_set_new(object, "bits_per_byte", json_real(cli_bits(r->loss)));
     if (object && s->buckets)
@@ -170,15 +171,19 @@ static brt_status print_result(const scoring *s)
     return cli_flush();
 }
 
+enum { most_buckets = 1000000 };
+
 static int run(const cli_parsed *parsed)
 {
     eval_arguments arguments;
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    if (arguments.data.count == 0 || (arguments.by_position && arguments.buckets == 0)) {
+    bool has_buckets = arguments.buckets >= 1 && arguments.buckets <= most_buckets;
+    if (arguments.data.count == 0 || (arguments.by_position && !has_buckets)) {
         fprintf(stderr, "brt eval: %s\nSee 'brt eval --help'.\n",
-                arguments.data.count ? "--buckets must be at least 1" : "--data is missing: it names what to score");
+                arguments.data.count ? "--buckets must lie between 1 and 1000000"
+                                     : "--data is missing: it names what to score");
         return CLI_USAGE;
     }
     scoring s = {.arguments = &arguments, .run = parsed->positional[0]};

@@ -5,6 +5,7 @@
 #include "output.h"
 #include "prompt.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,11 +82,26 @@ static brt_status read_note(generation *g, const char *note)
     return BRT_OK;
 }
 
+/* Found out before anything is generated: it is saved at the end. */
+static brt_status check_place(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!directory)
+        return cli_out_of_memory("the session's name");
+    int reason = access(directory, W_OK) == 0 ? 0 : errno;
+    free(directory);
+    return reason ? cli_fail(BRT_ERROR_IO, "cannot write the session %s: %s", path, strerror(reason)) : BRT_OK;
+}
+
 static brt_status load_session(generation *g)
 {
     const char *path = g->arguments->session;
     char *note = NULL;
-    if (!path || access(path, F_OK) != 0)
+    if (!path)
+        return BRT_OK;
+    CLI_TRY(check_place(path));
+    if (access(path, F_OK) != 0)
         return BRT_OK;
     CLI_TRY(brt_stream_load(g->stream, path, &note));
     brt_status status = read_note(g, note);
@@ -232,6 +248,10 @@ static int run(const cli_parsed *parsed)
         return CLI_USAGE;
     if (arguments.prompt && arguments.prompt_file) {
         fprintf(stderr, "brt generate: --prompt and --prompt-file exclude each other\nSee 'brt generate --help'.\n");
+        return CLI_USAGE;
+    }
+    if (arguments.session && !arguments.session[0]) {
+        fprintf(stderr, "brt generate: --session is ''; it must name a file\nSee 'brt generate --help'.\n");
         return CLI_USAGE;
     }
     generation g = {.arguments = &arguments};

@@ -4,9 +4,11 @@
 #include "manual.h"
 #include "output.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_command *const commands[] = {&cli_train, &cli_eval,  &cli_generate, &cli_info,
                                               &cli_plot,  &cli_trace, &cli_bench};
@@ -84,8 +86,21 @@ static bool print_about(const char *option)
     return true;
 }
 
+/* A file opened while one of the three standard descriptors is closed would take its place, and the next message would
+ * go into that file. Open for reading only, so that printing results still fails. */
+static void fill_standard_descriptors(void)
+{
+    int descriptor;
+    do
+        descriptor = open("/dev/null", O_RDONLY);
+    while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+    if (descriptor >= 0)
+        close(descriptor);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     if (argc < 2) {
         print_overview(stderr);
         return CLI_USAGE;

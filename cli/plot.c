@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,7 +61,6 @@ static void write_data(FILE *to, size_t index, const plot_curve *curve)
 static void write_script(FILE *to, const plot *picture, const char *path)
 {
     fprintf(to, "set terminal %s\n", terminal_of(path));
-    write_setting(to, "output", path);
     write_setting(to, "title", picture->title);
     write_setting(to, "xlabel", picture->x_label);
     write_setting(to, "ylabel", picture->y_label);
@@ -77,8 +77,8 @@ static void write_script(FILE *to, const plot *picture, const char *path)
 
 /* ---- the program ------------------------------------------------------------------------------------------------ */
 
-/* Starts gnuplot; *input is the writing end of its standard input. */
-static brt_status start_gnuplot(pid_t *child, int *input)
+/* Starts gnuplot with `output` as its standard output; *input is the writing end of its standard input. */
+static brt_status start_gnuplot(pid_t *child, int *input, int output)
 {
     char program[] = "gnuplot", from_input[] = "-", *arguments[] = {program, from_input, NULL};
     posix_spawn_file_actions_t actions;
@@ -87,6 +87,7 @@ static brt_status start_gnuplot(pid_t *child, int *input)
         return cli_fail(BRT_ERROR_IO, "cannot make a pipe to gnuplot: %s", strerror(errno));
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
     int error = posix_spawnp(child, "gnuplot", &actions, NULL, arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[0]);
@@ -111,13 +112,13 @@ static bool finish_gnuplot(pid_t child, FILE *script)
     return ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0 && written;
 }
 
-brt_status plot_draw(const plot *picture, const char *path)
+/* What was in the file is dropped when gnuplot has started and not yet drawn: it waits for its script. */
+static brt_status draw_into(const plot *picture, const char *path, int output)
 {
     pid_t child;
     int input;
-    if (!terminal_of(path))
-        return cli_fail(BRT_ERROR_ARGUMENT, "%s: the name of a picture must end in .svg or .png", path);
-    CLI_TRY(start_gnuplot(&child, &input));
+    CLI_TRY(start_gnuplot(&child, &input, output));
+    bool emptied = ftruncate(output, 0) == 0;
     /* gnuplot may end before it has read all; that is then seen in its exit status. */
     signal(SIGPIPE, SIG_IGN);
     FILE *script = fdopen(input, "w");
@@ -125,7 +126,25 @@ brt_status plot_draw(const plot *picture, const char *path)
         write_script(script, picture, path);
     else
         close(input);
-    if (!finish_gnuplot(child, script))
+    if (!finish_gnuplot(child, script) || !emptied)
         return cli_fail(BRT_ERROR_IO, "gnuplot could not draw %s", path);
     return BRT_OK;
+}
+
+brt_status plot_draw(const plot *picture, const char *path)
+{
+    if (!terminal_of(path))
+        return cli_fail(BRT_ERROR_ARGUMENT, "%s: the name of a picture must end in .svg or .png", path);
+    int output = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (output < 0)
+        return cli_fail(BRT_ERROR_IO, "cannot write %s: %s", path, strerror(errno));
+    brt_status status = draw_into(picture, path, output);
+    struct stat info;
+    bool is_empty = fstat(output, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0;
+    close(output);
+    if (is_empty)
+        unlink(path);
+    if (is_empty && status == BRT_OK) /* gnuplot does not tell of a full disk */
+        return cli_fail(BRT_ERROR_IO, "gnuplot could not draw %s: nothing was written", path);
+    return status;
 }

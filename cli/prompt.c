@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { most_bytes = 1 << 28 }; /* a prompt without an end (/dev/zero) must not take all memory */
+
 /* All of a stream, with a 0 after it. */
 static brt_status read_stream(FILE *from, const char *name, char **out, size_t *length)
 {
@@ -18,6 +20,10 @@ static brt_status read_stream(FILE *from, const char *name, char **out, size_t *
         *length += fread(text + *length, 1, room - *length - 1, from);
         if (*length < room - 1)
             break;
+        if (*length > most_bytes) {
+            free(text);
+            return cli_fail(BRT_ERROR_DATA, "%s is too long for a prompt: it has more than %d bytes", name, most_bytes);
+        }
         char *grown = realloc(text, room *= 2);
         if (!grown)
             free(text);
@@ -49,9 +55,12 @@ static void take_bytes(prompt *out, const char *text, size_t length)
     out->count = length;
 }
 
-static brt_status take_numbers(prompt *out, const char *text, int64_t num_tokens)
+static brt_status take_numbers(prompt *out, const char *text, size_t length, int64_t num_tokens)
 {
     static const char space[] = " \t\r\n,";
+    if (strlen(text) < length)
+        return cli_fail(BRT_ERROR_DATA, "the prompt has a byte 0 at offset %zu; the numbers of tokens were expected",
+                        strlen(text));
     for (text += strspn(text, space); *text; text += strspn(text, space)) {
         char *end;
         errno = 0;
@@ -84,7 +93,7 @@ brt_status prompt_read(prompt *out, const char *text, const char *file, int64_t 
         else if (num_tokens == 256)
             take_bytes(out, source, length);
         else
-            status = take_numbers(out, source, num_tokens);
+            status = take_numbers(out, source, length, num_tokens);
     }
     free(content);
     return status;

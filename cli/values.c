@@ -51,7 +51,7 @@ static bool parse_scaled(const char *text, const char *suffixes, double step, do
     const char *suffix = strchr(suffixes, *rest);
     for (const char *s = suffixes; suffix && s < suffix; s++)
         *out *= step;
-    return suffix && rest[1] == '\0';
+    return suffix && rest[1] == '\0' && isfinite(*out);
 }
 
 static bool parse_bytes(const char *text, uint64_t *out)

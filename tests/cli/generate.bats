@@ -98,6 +98,19 @@ assert len(result["tokens"]) == 5 and result["prompt_tokens"] == 3 and result["p
     refused "text.txt"
 }
 
+@test "refused before a token is generated: a session that cannot be written" {
+    run --separate-stderr "$BRT" generate model -n 3 --session nowhere/s
+    [ "$status" -eq 1 ]
+    [ -z "$output" ]
+    [ "$stderr" = "brt: cannot write the session nowhere/s: No such file or directory" ]
+}
+
+@test "a reader that has enough ends the program without a word" {
+    run --separate-stderr bash -c '"$BRT" generate model -n 1000000 --quiet | head -c 1 >/dev/null'
+    [ "$status" -eq 0 ]
+    [ -z "$stderr" ]
+}
+
 @test "refused: impossible ways to draw" {
     run "$BRT" generate model -n 1 --temperature -1
     refused "temperature"
@@ -116,6 +129,9 @@ assert len(result["tokens"]) == 5 and result["prompt_tokens"] == 3 and result["p
     refused "'seven'"
     run "$BRT" generate numbers --prompt "5 65536" -n 4
     refused "'65536'"
+    printf '5 \0 17' >zero.txt
+    run "$BRT" generate numbers --prompt-file zero.txt -n 1
+    refused "byte 0 at offset 2"
 }
 
 @test "eval scores a text" {

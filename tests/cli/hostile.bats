@@ -69,6 +69,12 @@ setup() {
     run "$BRT" train --data text.txt --out giant --steps 1 --dim 1000000 --heads 10000
     [ "$status" -eq 1 ]
     [ ! -e giant/model.safetensors ]
+    run "$BRT" info --preset tiny --num-tokens 2147483647
+    refused "not enough memory for the weights"
+    run "$BRT" info --preset tiny --num-state-vectors 2147483647
+    refused "not enough memory for the weights"
+    run "$BRT" info --preset tiny --block-width 1073741824 --max-seq-len 1073741824
+    refused "not enough memory for the position tables"
 }
 
 @test "arguments that break a rule name it" {
@@ -95,7 +101,88 @@ setup() {
     [ "$status" -eq 1 ]
     run "$BRT" eval model --data 'nothing*.txt'
     refused "nothing*.txt"
+    run train none --steps 1 --val one.txt
+    refused "there is nothing to validate on"
     [ ! -e none/model.safetensors ]
+}
+
+@test "data that is no file, and names of any bytes" {
+    mkfifo pipe
+    run timeout 20 "$BRT" eval model --data pipe
+    refused "pipe is a device, pipe or socket"
+    run timeout 20 "$BRT" eval model --data /dev/zero
+    refused "/dev/zero is a device"
+    ln -s loop loop
+    run "$BRT" eval model --data loop
+    refused "loop"
+    mkdir odd
+    cp text.txt $'odd/new\nline.txt'
+    cp text.txt $'odd/\xff\xfe'
+    cp text.txt 'odd/[a] b*.txt'
+    run "$BRT" eval model --data odd --max-tokens 50 --json
+    [ "$status" -eq 0 ]
+    "$BRT" eval model --data 'odd/[a] b*.txt' --max-tokens 50 >/dev/null
+}
+
+@test "files of another user" {
+    [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null || skip "another user is needed"
+    chmod 700 model
+    run setpriv --reuid=65534 --clear-groups "$BRT" info "$PWD/model"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"Permission denied"* ]]
+    chmod 755 model
+}
+
+@test "weights of every real type, and of no other" {
+    convert() {
+        python3 - "$1" <<'PYTHON'
+import json, struct, sys
+kind, letter = sys.argv[1], {"F16": "e", "F64": "d", "I32": "i", "BOOL": "?"}.get(sys.argv[1])
+data = open("model/model.safetensors", "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+header, body, out, made = json.loads(data[8:8 + size]), data[8 + size:], b"", {}
+for name, tensor in header.items():
+    if name == "__metadata__":
+        continue
+    begin, end = tensor["data_offsets"]
+    values = struct.unpack(f"<{(end - begin) // 4}f", body[begin:end])
+    if kind == "BF16":
+        part = b"".join(body[i + 2:i + 4] for i in range(begin, end, 4))
+    elif kind in ("NAN", "LARGE"):
+        factor = float("nan") if kind == "NAN" else 1e4 if name == "to_logits.1.weight" else 1
+        part = struct.pack(f"<{len(values)}f", *[value * factor for value in values])
+    else:
+        part = struct.pack(f"<{len(values)}{letter}", *[int(v) if letter == "i" else v for v in values])
+    made[name] = {"dtype": "F32" if kind in ("NAN", "LARGE") else kind, "shape": tensor["shape"],
+                  "data_offsets": [len(out), len(out) + len(part)]}
+    out += part
+text = json.dumps(made).encode()
+open("broken/model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + out)
+PYTHON
+    }
+    for kind in F16 BF16 F64; do
+        convert "$kind"
+        "$BRT" eval broken --data text.txt --max-tokens 50 >/dev/null
+    done
+    for kind in I32 BOOL; do
+        convert "$kind"
+        run "$BRT" info broken
+        refused "holds $kind, not real numbers"
+    done
+    convert NAN
+    run "$BRT" eval broken --data text.txt
+    refused "the loss is not finite"
+    run "$BRT" generate broken -n 3 --quiet
+    refused "is not finite: the model's weights are damaged"
+    convert LARGE # a perplexity beyond all numbers
+    run "$BRT" eval broken --data text.txt --max-tokens 50 --json
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"perplexity": null'* ]]
+}
+
+@test "a prompt without an end" {
+    run timeout 60 "$BRT" generate model --prompt-file /dev/zero -n 1
+    refused "/dev/zero is too long for a prompt"
 }
 
 @test "tokens outside the vocabulary" {

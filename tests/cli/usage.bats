@@ -75,6 +75,8 @@ COMMANDS="train eval generate info plot trace bench"
     misused "--lr is 'nan'"
     run "$BRT" train --data x --out y --max-time 3d
     misused "--max-time is '3d'"
+    run "$BRT" train --data x --out y --max-time 1e308h
+    misused "--max-time is '1e308h'"
     run "$BRT" train --data x --out y --sampling random
     misused "--sampling is 'random'; it must be one of stream|crops"
     run "$BRT" train --data x --out y --preset huge
@@ -107,6 +109,10 @@ COMMANDS="train eval generate info plot trace bench"
     misused "a run's directory or the arguments of a model"
     run "$BRT" generate run --prompt a --prompt-file b
     misused "exclude each other"
+    run "$BRT" generate run --session ''
+    misused "--session is ''"
+    run "$BRT" eval run --data x --by-position --buckets 1000000000
+    misused "--buckets must lie between 1 and 1000000"
 }
 
 @test "dashes and underscores mean the same" {
@@ -139,6 +145,8 @@ COMMANDS="train eval generate info plot trace bench"
     run bash -c '"$BRT" info --preset tiny >/dev/full'
     refused "cannot write to standard output"
     run bash -c '"$BRT" --help >/dev/full'
+    refused "cannot write to standard output"
+    run bash -c '"$BRT" --help >&-'
     refused "cannot write to standard output"
 }
 
