@@ -23,8 +23,8 @@ void brt_matrix_close(brt_matrix *matrix);
 brt_status brt_matrix_enable_backward(brt_matrix *matrix);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */
 brt_status brt_matrix_refresh(brt_matrix *matrix);
-/* Bytes of packed copies held. */
-size_t brt_matrix_bytes(const brt_matrix *matrix);
+/* Bytes that enabling backward will take: as many as the forward copy; 0 once it is enabled. */
+size_t brt_matrix_backward_bytes(const brt_matrix *matrix);
 size_t brt_matrix_out(const brt_matrix *matrix);
 size_t brt_matrix_in(const brt_matrix *matrix);
 

@@ -308,9 +308,9 @@ void brt_matrix_close(brt_matrix *matrix)
     free(matrix);
 }
 
-size_t brt_matrix_bytes(const brt_matrix *matrix)
+size_t brt_matrix_backward_bytes(const brt_matrix *matrix)
 {
-    return matrix->forward.bytes + matrix->backward.bytes;
+    return matrix->backward.data ? 0 : matrix->forward.bytes;
 }
 
 size_t brt_matrix_out(const brt_matrix *matrix)

@@ -58,7 +58,7 @@ brt_status brt_matrix_refresh(brt_matrix *matrix)
     return BRT_OK;
 }
 
-size_t brt_matrix_bytes(const brt_matrix *matrix)
+size_t brt_matrix_backward_bytes(const brt_matrix *matrix)
 {
     (void)matrix;
     return 0;

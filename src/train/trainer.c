@@ -97,6 +97,18 @@ static brt_status plan(brt_trainer *trainer, bool recording, brt_tape **out)
     return brt_segment_execute(*out, &run);
 }
 
+/* Blocks times layers: planning takes some 10 KB and 100 microseconds for each. */
+enum { most_planned = 1 << 17 };
+
+static brt_status check_length(const brt_trainer *trainer)
+{
+    size_t blocks = trainer->options.segment_blocks, depth = trainer->model->depth, most = most_planned / depth;
+    if (blocks <= most)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "segment_blocks is %zu; with %zu layers it must be at most %zu", blocks, depth,
+                    most);
+}
+
 static brt_status allocate_rows(brt_trainer *trainer)
 {
     size_t rows = trainer->options.rows, tokens;
@@ -126,6 +138,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     *out = trainer;
     trainer->model = model;
     trainer->options = *options;
+    BRT_TRY(check_length(trainer));
     BRT_TRY(allocate_rows(trainer));
     BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
     if (options->recompute)
@@ -140,7 +153,7 @@ static uint64_t bytes_of(const brt_trainer *trainer)
     uint64_t packed = 0;
     for (size_t i = 0; i < trainer->model->parameters.count; i++)
         if (trainer->model->parameters.items[i].matrix)
-            packed += trainer->model->parameters.items[i].tensor.count * sizeof(real);
+            packed += brt_matrix_backward_bytes(trainer->model->parameters.items[i].matrix);
     return brt_tape_bytes(trainer->record) + brt_optimizer_bytes(&trainer->model->parameters) + packed +
            2 * trainer->carry.count * sizeof(real) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
