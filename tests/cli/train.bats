@@ -50,7 +50,7 @@ start_run() {
 }
 
 @test "a bar with the time left on a terminal" {
-    command -v script >/dev/null || skip "there is no script(1) to make a terminal"
+    script -qec true /dev/null >/dev/null 2>&1 || skip "script(1) cannot make a terminal here"
     run script -qec "'$BRT' train --data text.txt --out barred --steps 30 ${TINY[*]}" /dev/null
     [[ "$output" == *$'\r['*"#"*"] step "*"bits/byte"*"left"* ]]
 }
