@@ -32,10 +32,9 @@ uint64_t brt_available_memory(void)
 
 brt_status brt_memory_check(uint64_t bytes, const char *what)
 {
-    const double megabyte = 1e6;
     uint64_t available = brt_available_memory();
     if (bytes <= available)
         return BRT_OK;
-    return BRT_FAIL(BRT_ERROR_MEMORY, "not enough memory for %s: %.1f MB are needed, %.1f MB are available", what,
-                    (double)bytes / megabyte, (double)available / megabyte);
+    return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %llu bytes of %s: %llu are available",
+                    (unsigned long long)bytes, what, (unsigned long long)available);
 }

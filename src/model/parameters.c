@@ -137,7 +137,7 @@ brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *c
     *parameters = (brt_parameters){0};
     BRT_TRY(declare(parameters, config));
     size_t bytes = parameters->total * sizeof(real);
-    BRT_TRY(brt_memory_check(2 * (uint64_t)bytes, "the weights and their packed copies"));
+    BRT_TRY(brt_memory_check(2 * (uint64_t)bytes, "parameters and their packed copies"));
     parameters->memory = aligned_alloc(64, brt_ceil_div(bytes, 64) * 64);
     parameters->items = calloc(parameters->count, sizeof *parameters->items);
     if (!parameters->memory || !parameters->items) {

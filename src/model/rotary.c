@@ -34,7 +34,7 @@ brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t block_w
     size_t positions = 2 * block_width, count, bytes;
     if (!brt_mul_ok(positions, dim_head, &count) || !brt_mul_ok(count, 4 * sizeof(real), &bytes))
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"block_width\" (%zu) is too large", block_width);
-    BRT_TRY(brt_memory_check(bytes, "the position tables of \"block_width\""));
+    BRT_TRY(brt_memory_check(bytes, "position tables of \"block_width\""));
     rotary->memory = malloc(bytes);
     if (!rotary->memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the position tables of %zu positions", positions);

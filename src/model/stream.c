@@ -78,7 +78,7 @@ static brt_status allocate(brt_stream *stream)
     place_arrays(stream, &count);
     if (count.overflow)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "a stream of %zu rows is larger than a machine can address", stream->rows);
-    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape), "a stream"));
+    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape), "a stream's memory"));
     stream->memory_bytes = count.used;
     if (stream->memory_bytes) {
         stream->memory = aligned_alloc(64, stream->memory_bytes);

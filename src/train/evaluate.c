@@ -154,7 +154,7 @@ static brt_status score(scoring *s)
 static brt_status allocate(scoring *s)
 {
     size_t block = s->rows * s->width, classes = (size_t)s->model->config.num_tokens;
-    BRT_TRY(brt_memory_check((uint64_t)block * classes * sizeof *s->logits, "the logits of a block"));
+    BRT_TRY(brt_memory_check((uint64_t)block * classes * sizeof *s->logits, "logits of a block"));
     s->readers = calloc(s->rows, sizeof *s->readers);
     s->tokens = calloc(block, sizeof *s->tokens);
     s->targets = calloc(block, sizeof *s->targets);
