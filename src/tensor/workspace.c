@@ -22,6 +22,7 @@ struct brt_workspace {
     size_t peak;
     stretch *stretches; /* sorted by offset */
     size_t count, capacity;
+    size_t full; /* so many from the start are all used: recording a long segment only adds at the end */
 };
 
 brt_status brt_workspace_plan(brt_workspace **out)
@@ -52,7 +53,7 @@ brt_status brt_workspace_commit(brt_workspace *workspace)
     workspace->memory = memory;
     workspace->mapped = size;
     workspace->limit = size;
-    workspace->count = 0;
+    workspace->count = workspace->full = 0;
     return BRT_OK;
 }
 
@@ -118,7 +119,9 @@ static size_t take_from(brt_workspace *workspace, size_t index, size_t size)
 size_t brt_workspace_take(brt_workspace *workspace, size_t bytes)
 {
     size_t size = brt_ceil_div(brt_max_size(bytes, 1), alignment) * alignment;
-    for (size_t i = 0; i < workspace->count; i++)
+    while (workspace->full < workspace->count && workspace->stretches[workspace->full].used)
+        workspace->full++;
+    for (size_t i = workspace->full; i < workspace->count; i++)
         if (!workspace->stretches[i].used && workspace->stretches[i].size >= size)
             return take_from(workspace, i, size);
     size_t offset = end_of(workspace);
@@ -157,6 +160,7 @@ void brt_workspace_give(brt_workspace *workspace, size_t offset)
         remove_at(workspace, index);
         index--;
     }
+    workspace->full = brt_min_size(workspace->full, index);
     /* The end of the workspace is where the last used stretch ends. */
     if (index + 1 == workspace->count)
         remove_at(workspace, index);
