@@ -70,11 +70,17 @@ setup() {
     [ "$status" -eq 1 ]
     [ ! -e giant/model.safetensors ]
     run "$BRT" info --preset tiny --num-tokens 2147483647
-    refused "not enough memory for the weights"
+    refused "bytes of parameters"
     run "$BRT" info --preset tiny --num-state-vectors 2147483647
-    refused "not enough memory for the weights"
+    refused "bytes of parameters"
     run "$BRT" info --preset tiny --block-width 1073741824 --max-seq-len 1073741824
-    refused "not enough memory for the position tables"
+    refused "bytes of position tables"
+    run timeout 20 "$BRT" info --preset tiny --segment-blocks 1000000
+    refused "segment_blocks is 1000000; with 4 layers it must be at most 32768"
+    run train giant --steps 1 --sample-every 1 --sample-tokens 4611686018427387904
+    refused "sample_tokens is 4611686018427387904"
+    run train giant --steps 1 --sampling crops --crop-segments 18446744073709551615
+    refused "crop_segments is 18446744073709551615"
 }
 
 @test "arguments that break a rule name it" {
