@@ -358,6 +358,46 @@ static void a_reset_row_is_a_fresh_one(void **state)
     brt_model_close(model);
 }
 
+/* Memories and states that the next segment will read, of a model with the widths of two_recurrent. */
+typedef struct carried {
+    float memories[2 * 4 * 8], states[2][5 * 24];
+} carried;
+
+static carried carried_by(const brt_trainer *trainer)
+{
+    carried c;
+    assert_int_equal(brt_trainer_memory_length(trainer), 4);
+    assert_ok(brt_trainer_memories(trainer, 2, c.memories));
+    for (size_t i = 0; i < 2; i++)
+        assert_ok(brt_trainer_states(trainer, i, c.states[i]));
+    return c;
+}
+
+/* What is carried is of the last full block, of this segment or of one before. */
+static void a_partial_block_is_not_carried(void **state)
+{
+    (void)state;
+    brt_model *model = load_golden("two_recurrent");
+    brt_trainer_options options = plain_options(1);
+    carried full = {0};
+    for (size_t partial = 0; partial < 4; partial++) {
+        brt_trainer *trainer = open_trainer(model, &options);
+        batch b = make_batch(model, 1, 2 * 4 + partial, 1), shorter = {1, partial, b.tokens, b.targets};
+        run_segment(trainer, &b);
+        for (size_t round = 0; round < 1 + (partial > 0); round++) {
+            carried found = carried_by(trainer);
+            if (partial == 0)
+                full = found;
+            assert_memory_equal(&found, &full, sizeof full);
+            if (partial > 0)
+                run_segment(trainer, &shorter);
+        }
+        brt_trainer_close(trainer);
+        close_batch(&b);
+    }
+    brt_model_close(model);
+}
+
 static void evaluating_drops_nothing_and_leaves_no_gradient(void **state)
 {
     (void)state;
@@ -428,16 +468,19 @@ static void dropouts_are_drawn_per_row_and_from_the_seed(void **state)
     watch_dropouts(model, 1, again);
     watch_dropouts(model, 2, other);
     assert_memory_equal(first, again, sizeof first);
-    size_t agree = 0, count[2 * carry_rows] = {0}, rows_agree = 0;
+    size_t agree = 0, count[2 * carry_rows] = {0}, rows_agree = 0, memories_alone = 0;
     for (size_t round = 0; round < dropout_rounds; round++) {
         agree += first[round] == other[round];
         rows_agree += (first[round] & 3) == (first[round] >> 2 & 3);
         for (size_t i = 0; i < 2 * carry_rows; i++)
             count[i] += first[round] >> i & 1;
+        for (size_t row = 0; row < carry_rows; row++)
+            memories_alone += (first[round] >> 2 * row & 3) == 1;
     }
     /* Independent rows agree with a probability of 0.29, whole rounds of 0.024. */
     assert_in_range(agree, 0, dropout_rounds / 6);
     assert_in_range(rows_agree, dropout_rounds / 8, dropout_rounds / 2);
+    assert_in_range(memories_alone, 13, 41); /* 0.15 of 180 */
     for (size_t i = 0; i < 2 * carry_rows; i++) /* 0.3 and 0.5 of 60: within three standard deviations */
         assert_in_range(count[i], i % 2 ? 18 : 8, i % 2 ? 42 : 28);
     brt_model_close(model);
@@ -532,6 +575,7 @@ int main(void)
         cmocka_unit_test(ignored_targets_do_not_count),
         cmocka_unit_test(memories_and_states_reach_the_next_segment),
         cmocka_unit_test(a_reset_row_is_a_fresh_one),
+        cmocka_unit_test(a_partial_block_is_not_carried),
         cmocka_unit_test(evaluating_drops_nothing_and_leaves_no_gradient),
         cmocka_unit_test(dropouts_are_drawn_per_row_and_from_the_seed),
         cmocka_unit_test(a_trainer_beyond_the_limit_is_refused),
