@@ -5,6 +5,7 @@
 #include "interrupt.h"
 #include "model_arguments.h"
 #include "output.h"
+#include "profile.h"
 #include "progress.h"
 #include "saved_options.h"
 
@@ -14,7 +15,7 @@ typedef struct train_arguments {
     cli_paths data, val;
     float val_fraction;
     const char *split, *format, *preset, *config, *isa;
-    bool json, quiet;
+    bool json, quiet, profile;
     brt_run_options run;
 } train_arguments;
 
@@ -67,6 +68,7 @@ static const cli_option options[] = {
     {"memory-limit", 0, CLI_BYTES, TRAINER(memory_limit), "SIZE", "refuse to need more memory than this"},
     CLI_THREADS(train_arguments, run.trainer.threads),
     CLI_ISA(train_arguments),
+    {"profile", 0, CLI_FLAG, offsetof(train_arguments, profile), NULL, "at the end say where the time went, by operation"},
     {"quiet", 'q', CLI_FLAG, offsetof(train_arguments, quiet), NULL, "no progress"},
     CLI_JSON(train_arguments),
     CLI_END,
@@ -129,6 +131,12 @@ static void on_sample(void *user, const brt_run_progress *now, const int32_t *to
             fprintf(stderr, "%s%d", i ? " " : "", (int)tokens[i]);
     }
     progress_say(&s->progress, "\n----");
+}
+
+static void on_profile(void *user, const brt_trainer *trainer)
+{
+    const session *s = user;
+    profile_print(trainer, s->last_step.seconds);
 }
 
 static bool should_stop(void *user)
@@ -260,6 +268,7 @@ static brt_status train(session *s)
                                          .on_step = on_step,
                                          .on_validation = on_validation,
                                          .on_sample = on_sample,
+                                         .on_profile = s->arguments.profile ? on_profile : NULL,
                                          .should_stop = should_stop};
     progress_start(&s->progress, false, s->arguments.quiet);
     CLI_TRY(cli_choose_isa(s->arguments.isa));

@@ -256,6 +256,7 @@ typedef struct brt_trainer_options {
     float clip;                 /* global gradient norm; 0: none; default 0.5 */
     float xl_memories_dropout;  /* probability, per row and segment, to start without memories; default 0.1 */
     float state_dropout;        /* likewise from the initial state */
+    bool profile;               /* take the time of every operation: brt_trainer_profile */
     uint64_t seed;              /* of the dropouts */
     uint64_t memory_limit;      /* bytes; refused beyond; 0: what the system has available */
 } brt_trainer_options;
@@ -287,6 +288,15 @@ BRT_API brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate,
 BRT_API void brt_trainer_clear(brt_trainer *trainer);
 /* Copies the gradient of one parameter (index as in brt_model_parameter). */
 BRT_API brt_status brt_trainer_gradient(const brt_trainer *trainer, size_t index, float *out);
+/* Where the time of the trainer's steps went. */
+typedef struct brt_profile_entry {
+    const char *name;   /* an operation: "linear", "attention", ...; or "update": clipping, Adam, packing the weights */
+    uint64_t calls;
+    double forward_seconds, backward_seconds; /* "update" has forward only */
+    double flops;       /* of matrix products, forward and backward, computed again or not */
+} brt_profile_entry;
+/* The index-th entry of a trainer opened with `profile`; false past the last. */
+BRT_API bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_profile_entry *out);
 /* As in the stream: what the next segment will read. Layer and index count from 0. *length keys per row. */
 BRT_API size_t brt_trainer_memory_length(const brt_trainer *trainer);
 BRT_API brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float *out);
@@ -341,6 +351,8 @@ typedef struct brt_run_callbacks {
     void (*on_step)(void *user, const brt_run_progress *progress);
     void (*on_validation)(void *user, const brt_run_progress *progress, const brt_validation *validation);
     void (*on_sample)(void *user, const brt_run_progress *progress, const int32_t *tokens, size_t count);
+    /* At the run's end; asking for it makes the trainer take times. */
+    void (*on_profile)(void *user, const brt_trainer *trainer);
     bool (*should_stop)(void *user); /* asked after each step: a checkpoint is written and the run ends */
 } brt_run_callbacks;
 

@@ -68,7 +68,8 @@ brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linea
                               .in = {x, linear_->weight, linear_->bias, residual},
                               .out = {y},
                               .attributes = &how,
-                              .flops = 2 * how.rows * in * out},
+                              .flops = 2 * how.rows * in * out,
+                              .backward_flops = (x->wants_gradient ? 4 : 2) * how.rows * in * out},
                   sizeof how);
     return y;
 }

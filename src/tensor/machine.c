@@ -1,5 +1,6 @@
 /* The limits of this machine: arithmetic on all threads, and reading from memory. */
 #define _GNU_SOURCE
+#include "../base/clock.h"
 #include "../base/parallel.h"
 #include "../base/status.h"
 #include "../kernels/kernels.h"
@@ -7,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     samples = 15,            /* of which the median counts: the machine may be shared */
@@ -17,18 +17,11 @@ enum {
 
 static const double sample_seconds = 0.02;
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static double seconds_of(int threads, size_t tasks, brt_task *task, void *context)
 {
-    double start = now();
+    double start = brt_seconds();
     brt_parallel_for(threads, tasks, task, context);
-    return now() - start;
+    return brt_seconds() - start;
 }
 
 static int compare(const void *a, const void *b)

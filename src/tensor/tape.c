@@ -1,12 +1,13 @@
 #include "tape.h"
 
+#include "../base/clock.h"
 #include "../base/size.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* Tensors, nodes and attributes live in chunks that are reused every round; nothing moves. */
-enum { chunk_bytes = 1 << 16 };
+enum { chunk_bytes = 1 << 16, most_operations = 64 };
 
 typedef struct chunk {
     struct chunk *next;
@@ -26,6 +27,9 @@ struct brt_tape {
     brt_tensor **tensors;  /* with memory in the workspace, in order; for marks */
     size_t tensor_count, tensor_capacity;
     brt_tensor sink; /* handed out after a failure */
+    bool takes_times;
+    brt_op_time times[most_operations];
+    size_t operations;
 };
 
 brt_status brt_tape_create(brt_tape **out, const brt_kernels *kernels, int threads)
@@ -110,6 +114,52 @@ brt_status brt_tape_commit(brt_tape *tape)
     brt_tape_reset(tape);
     BRT_TRY(tape->status);
     return brt_workspace_commit(tape->workspace);
+}
+
+/* ---- times ----------------------------------------------------------------------------------------- */
+
+void brt_tape_take_times(brt_tape *tape)
+{
+    tape->takes_times = true;
+}
+
+const brt_op_time *brt_tape_times(const brt_tape *tape, size_t *count)
+{
+    *count = tape->operations;
+    return tape->times;
+}
+
+static brt_op_time *time_of(brt_tape *tape, const brt_op *op)
+{
+    size_t i = 0;
+    while (i < tape->operations && tape->times[i].name != op->name)
+        i++;
+    if (i == tape->operations && i < most_operations)
+        tape->times[tape->operations++].name = op->name;
+    return &tape->times[brt_min_size(i, most_operations - 1)];
+}
+
+static void run_forward(brt_tape *tape, brt_node *node)
+{
+    double start = tape->takes_times ? brt_seconds() : 0;
+    node->op->forward(tape, node);
+    if (!tape->takes_times)
+        return;
+    brt_op_time *time = time_of(tape, node->op);
+    time->calls++;
+    time->forward_seconds += brt_seconds() - start;
+    time->flops += (double)node->flops;
+}
+
+static void run_backward(brt_tape *tape, brt_node *node)
+{
+    double start = tape->takes_times ? brt_seconds() : 0;
+    node->op->backward(tape, node);
+    if (!tape->takes_times)
+        return;
+    brt_op_time *time = time_of(tape, node->op);
+    time->backward_seconds += brt_seconds() - start;
+    time->backward_flops += (double)node->backward_flops;
 }
 
 /* ---- book-keeping memory ------------------------------------------------------------------------- */
@@ -270,7 +320,7 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
     if (tape->recording && any_input_wants_gradient(kept))
         record(tape, kept);
     if (brt_tape_running(tape))
-        kept->op->forward(tape, kept);
+        run_forward(tape, kept);
 }
 
 size_t brt_tape_mark(const brt_tape *tape)
@@ -313,7 +363,7 @@ void brt_tape_backward(brt_tape *tape)
     while (tape->node_count > 0 && tape->status == BRT_OK) {
         brt_node *node = tape->nodes[--tape->node_count];
         if (reaches_a_loss(node))
-            node->op->backward(tape, node);
+            run_backward(tape, node);
         release_outputs(tape, node);
     }
     brt_tape_reset(tape);

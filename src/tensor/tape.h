@@ -44,7 +44,16 @@ struct brt_node {
     brt_tensor *out[BRT_MAX_OUTPUTS]; /* out[0] first; others may be saved values for backward */
     void *attributes;                 /* a copy of the operation's own struct */
     size_t flops;                     /* of forward, matrix products only */
+    size_t backward_flops;
 };
+
+/* Where a step's time goes, by operation. */
+typedef struct brt_op_time {
+    const char *name; /* the operation's */
+    uint64_t calls;   /* forward */
+    double forward_seconds, backward_seconds;
+    double flops, backward_flops;
+} brt_op_time;
 
 brt_status brt_tape_create(brt_tape **out, const brt_kernels *kernels, int threads);
 void brt_tape_close(brt_tape *tape);
@@ -61,6 +70,10 @@ brt_status brt_tape_commit(brt_tape *tape);
 size_t brt_tape_bytes(const brt_tape *tape);
 bool brt_tape_recording(const brt_tape *tape);
 void brt_tape_record(brt_tape *tape, bool on);
+/* Takes the time of every operation from now on. */
+void brt_tape_take_times(brt_tape *tape);
+/* The operations so far; *count of them. The tape's own. */
+const brt_op_time *brt_tape_times(const brt_tape *tape, size_t *count);
 brt_status brt_tape_status(const brt_tape *tape);
 void brt_tape_fail(brt_tape *tape, brt_status status); /* keeps the first; the sentence is brt_last_error's */
 

@@ -3,12 +3,12 @@
 #include "../model/model.h"
 
 #include "../base/memory.h"
+#include "../base/clock.h"
 #include "../base/size.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     most_rows = 4,
@@ -37,13 +37,6 @@ typedef struct scoring {
 brt_evaluate_options brt_evaluate_options_init(void)
 {
     return (brt_evaluate_options){.size = sizeof(brt_evaluate_options)};
-}
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 static brt_status check(const scoring *s)
@@ -212,7 +205,7 @@ brt_status brt_evaluate(const brt_model *model, const brt_dataset *dataset, cons
                  .out = out};
     BRT_TRY(check(&s));
     clear_results(&s);
-    double start = now();
+    double start = brt_seconds();
     brt_status status = allocate(&s);
     if (status == BRT_OK)
         status = score(&s);
@@ -221,7 +214,7 @@ brt_status brt_evaluate(const brt_model *model, const brt_dataset *dataset, cons
     if (!out->tokens)
         return BRT_FAIL(BRT_ERROR_DATA, "there is nothing to score: no document has two tokens or more");
     average_results(&s);
-    out->seconds = now() - start;
+    out->seconds = brt_seconds() - start;
     if (!isfinite(out->loss))
         return BRT_FAIL(BRT_ERROR_NUMERIC, "the loss is not finite (%g): the model's weights are damaged or diverged",
                         out->loss);

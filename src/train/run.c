@@ -1,24 +1,17 @@
 /* A training run: segments, updates, metrics, validation, samples, checkpoints. */
 #include "run_state.h"
 
+#include "../base/clock.h"
 #include "../base/size.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 double brt_run_seconds(const brt_run_state *run)
 {
-    return run->seconds_before + now() - run->started;
+    return run->seconds_before + brt_seconds() - run->started;
 }
 
 void brt_run_say(const brt_run_state *run, const char *format, ...)
@@ -78,7 +71,7 @@ static brt_status not_finite(const brt_run_state *run, double loss)
 static brt_status train_step(brt_run_state *run)
 {
     brt_run_progress *progress = &run->progress;
-    double before = now();
+    double before = brt_seconds();
     progress->learning_rate = brt_schedule_rate(&run->schedule, run->step, fraction_done(run));
     BRT_TRY(accumulate(run, &progress->loss));
     if (!isfinite(progress->loss))
@@ -91,7 +84,7 @@ static brt_status train_step(brt_run_state *run)
     progress->step = ++run->step;
     progress->seconds = brt_run_seconds(run);
     progress->tokens_per_s =
-        (double)(run->segments_per_update * run->options->trainer.rows * segment_time(run)) / (now() - before);
+        (double)(run->segments_per_update * run->options->trainer.rows * segment_time(run)) / (brt_seconds() - before);
     return BRT_OK;
 }
 
@@ -275,6 +268,7 @@ static brt_status open_run(brt_run_state *run, const brt_dataset *train)
     BRT_TRY(open_schedule(run));
     brt_trainer_options trainer = run->options->trainer;
     trainer.seed = run->options->seed;
+    trainer.profile |= run->callbacks->on_profile != NULL;
     BRT_TRY(brt_trainer_open(&run->trainer, run->model, &trainer));
     BRT_TRY(open_batcher(run, train));
     if (run->options->trainer.segment_blocks == 1 && run->model->containers)
@@ -302,12 +296,14 @@ brt_status brt_run(brt_model *model, const brt_dataset *train, const brt_dataset
                          .options = options,
                          .callbacks = callbacks ? callbacks : &none,
                          .lock = -1,
-                         .started = now(),
+                         .started = brt_seconds(),
                          .progress = {.steps = options->steps, .max_seconds = options->max_seconds}};
     brt_status status = open_run(&run, train);
-    run.started = now();
+    run.started = brt_seconds();
     if (status == BRT_OK)
         status = loop(&run);
+    if (run.trainer && run.callbacks->on_profile)
+        run.callbacks->on_profile(run.callbacks->user, run.trainer);
     close_run(&run);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "trainer_state.h"
 
+#include "../base/clock.h"
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/rng.h"
@@ -211,7 +212,10 @@ static brt_status finish(brt_trainer *trainer)
     trainer->optimizer.weight_decay = options->weight_decay;
     trainer->optimizer.clip = options->clip;
     BRT_TRY(enable_backward(trainer->model));
-    return brt_tape_commit(trainer->record);
+    BRT_TRY(brt_tape_commit(trainer->record));
+    if (options->profile)
+        brt_tape_take_times(trainer->record);
+    return BRT_OK;
 }
 
 brt_status brt_trainer_open(brt_trainer **out, brt_model *model, const brt_trainer_options *options)
@@ -342,7 +346,7 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     return BRT_OK;
 }
 
-brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
+static brt_status update(brt_trainer *trainer, float learning_rate, double *norm)
 {
     double gradient_norm = brt_optimizer_norm(&trainer->optimizer);
     if (norm)
@@ -353,10 +357,40 @@ brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double 
     return brt_parameters_refresh(&trainer->model->parameters, thread_count(&trainer->options));
 }
 
+brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
+{
+    double start = brt_seconds();
+    brt_status status = update(trainer, learning_rate, norm);
+    trainer->updates++;
+    trainer->update_seconds += brt_seconds() - start;
+    return status;
+}
+
 void brt_trainer_clear(brt_trainer *trainer)
 {
     for (size_t row = 0; row < trainer->options.rows; row++)
         brt_carry_clear_row(&trainer->carry, row);
+}
+
+/* ---- profile --------------------------------------------------------------------------------------------------- */
+
+bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_profile_entry *out)
+{
+    size_t count;
+    const brt_op_time *times = brt_tape_times(trainer->record, &count);
+    if (!trainer->options.profile || index > count)
+        return false;
+    if (index == count) {
+        *out = (brt_profile_entry){.name = "update", .calls = trainer->updates,
+                                   .forward_seconds = trainer->update_seconds};
+        return true;
+    }
+    *out = (brt_profile_entry){.name = times[index].name,
+                               .calls = times[index].calls,
+                               .forward_seconds = times[index].forward_seconds,
+                               .backward_seconds = times[index].backward_seconds,
+                               .flops = times[index].flops + times[index].backward_flops};
+    return true;
 }
 
 /* ---- looking inside -------------------------------------------------------------------------------------------- */

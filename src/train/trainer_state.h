@@ -17,6 +17,8 @@ struct brt_trainer {
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;
     size_t *first_key;
+    uint64_t updates;       /* and their time, for the profile */
+    double update_seconds;
 };
 
 #endif

@@ -80,6 +80,14 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     diff <(losses kept) <(losses again)
 }
 
+@test "the time by operation" {
+    run --separate-stderr train profiled --steps 3 --profile
+    [ "$status" -eq 0 ]
+    for entry in linear attention update "everything else"; do
+        [[ "$stderr" == *"$entry"*" %"* ]]
+    done
+}
+
 @test "another seed, another run" {
     train seed0 --steps 3 >/dev/null
     train seed1 --steps 3 --seed 1 >/dev/null
