@@ -18,7 +18,7 @@ static inline void expect_failure(brt_status status, brt_status expected, const 
                  brt_status_name(expected), part);
 }
 
-/* ---- a directory of the test's own -------------------------------------------------------------------------- */
+/* ---- a directory of the test's own --------------------------------------------------------------------- */
 
 static char scratch[] = "/tmp/brt-test-XXXXXX";
 
@@ -40,7 +40,7 @@ static inline int leave_scratch(void **state)
     return chdir("/") == 0 ? nftw(scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS) : -1;
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------- */
+/* ---- models -------------------------------------------------------------------------------------------- */
 
 static inline json_t *parse_json(const char *text)
 {

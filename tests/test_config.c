@@ -4,7 +4,7 @@
 
 static const char base[] = "{\"num_tokens\": 17, \"dim\": 16, \"depth\": 4}";
 
-/* ---- as the original package decides -------------------------------------------------------------------------- */
+/* ---- as the original package decides ------------------------------------------------------------------- */
 
 /* What we refuse although the package takes it: a feed-forward without any hidden unit computes nothing. */
 static const char *const stricter[] = {"ff_mult_0", "ff_mult_rounds_to_0"};
@@ -113,7 +113,7 @@ static void what_the_package_refuses_is_refused(void **state)
     json_decref(entries);
 }
 
-/* ---- defaults ----------------------------------------------------------------------------------------------------- */
+/* ---- defaults ------------------------------------------------------------------------------------------ */
 
 static json_t *read_back(const brt_config *config)
 {
@@ -212,7 +212,7 @@ static void presets_are_valid(void **state)
     brt_config_close(config);
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------ */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 
 static void every_key_is_written_and_read(void **state)
 {
@@ -309,7 +309,7 @@ static void files_with_wrong_keys_are_refused(void **state)
     brt_config_close(config);
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------------- */
+/* ---- sizes --------------------------------------------------------------------------------------------- */
 
 /* A model of these would overflow some product, or need more memory than there is. */
 static void immense_models_are_refused(void **state)

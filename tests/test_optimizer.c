@@ -4,7 +4,7 @@
 
 #include "train/schedule.h"
 
-/* ---- weight decay ------------------------------------------------------------------------------------------------ */
+/* ---- weight decay -------------------------------------------------------------------------------------- */
 
 /* As PyTorch users decay: matrices of linear layers; not embeddings, gains, biases, gates and states. */
 static bool should_decay(const brt_parameter_info *info)
@@ -48,7 +48,7 @@ static void only_matrices_of_linear_layers_decay(void **state)
     }
 }
 
-/* ---- clipping ------------------------------------------------------------------------------------------------------- */
+/* ---- clipping ------------------------------------------------------------------------------------------ */
 
 static double norm_of(const float *values, size_t count)
 {
@@ -101,7 +101,7 @@ static void the_gradient_is_clipped_by_its_norm(void **state)
     expect_step(0.01f, (double)0.01f);
 }
 
-/* ---- gradients that are not finite -------------------------------------------------------------------------------------- */
+/* ---- gradients that are not finite --------------------------------------------------------------------- */
 
 static void a_gradient_that_is_not_finite_changes_nothing(void **state)
 {
@@ -132,7 +132,7 @@ static void a_gradient_that_is_not_finite_changes_nothing(void **state)
     }
 }
 
-/* ---- schedules ------------------------------------------------------------------------------------------------------------ */
+/* ---- schedules ----------------------------------------------------------------------------------------- */
 
 static void the_rate_follows_the_schedule(void **state)
 {
@@ -168,15 +168,15 @@ static void the_rate_follows_the_schedule(void **state)
     expect_failure(brt_schedule_parse("linear", &kind), BRT_ERROR_ARGUMENT, "\"linear\"");
 }
 
-/* ---- refusals --------------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 static void wrong_options_are_refused(void **state)
 {
     (void)state;
     brt_trainer_options cases[12];
-    static const char *const parts[] = {"0 rows",        "1048577 rows", "segment_blocks is 0", "\"sgd\"",
-                                        "weight_decay",  "dropouts",     "dropouts",            "beta1 and beta2",
-                                        "beta1 and beta2", "clip",       "epsilon",             "brt_trainer_options_init"};
+    static const char *const parts[] = {
+        "0 rows",   "1048577 rows",    "segment_blocks is 0", "\"sgd\"", "weight_decay", "dropouts",
+        "dropouts", "beta1 and beta2", "beta1 and beta2",     "clip",    "epsilon",      "brt_trainer_options_init"};
     for (size_t i = 0; i < 12; i++)
         cases[i] = brt_trainer_options_init();
     cases[0].rows = 0;

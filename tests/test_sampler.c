@@ -21,7 +21,7 @@ static brt_sampling sampling_of(float temperature, size_t top_k, float top_p, fl
     return sampling;
 }
 
-/* ---- what is kept ----------------------------------------------------------------------------------------------- */
+/* ---- what is kept -------------------------------------------------------------------------------------- */
 
 /* How many different tokens come out of logits that fall with the token. So many draws miss none but with a
  * probability of e^-30 or so. */
@@ -103,7 +103,7 @@ static void temperature_0_and_one_candidate_are_the_most_likely_token(void **sta
     assert_int_equal(sample(&single, 1, &plain, 0), 0);
 }
 
-/* ---- how often ------------------------------------------------------------------------------------------------------ */
+/* ---- how often ----------------------------------------------------------------------------------------- */
 
 enum { classes = 8, draws = 20000 };
 static const float uneven[classes] = {0.3f, 2, -1, 1.5f, 0, -2.5f, 1.9f, 0.7f};
@@ -166,7 +166,7 @@ static void draws_follow_the_softmax(void **state)
     }
 }
 
-/* ---- what a draw follows from ------------------------------------------------------------------------------------------ */
+/* ---- what a draw follows from -------------------------------------------------------------------------- */
 
 static void a_draw_follows_from_seed_and_position(void **state)
 {

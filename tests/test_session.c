@@ -7,7 +7,7 @@
 static const char *const models[] = {"two_recurrent", "odd_sizes", "no_recurrence", "all_qk_rmsnorm",
                                      "read_earlier_two_writers_one_reader"};
 
-/* ---- going on ------------------------------------------------------------------------------------------------------ */
+/* ---- going on ------------------------------------------------------------------------------------------ */
 
 /* Saved after `fed` tokens and loaded into a stream that was elsewhere, it continues to the bit. */
 static void expect_continuation(const char *name, const input *in, size_t fed)
@@ -89,7 +89,7 @@ static void a_reset_row_stays_reset(void **state)
     close_input(&in);
 }
 
-/* ---- refusals --------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 static void save_session_of(brt_model *model, size_t rows, const char *path)
 {

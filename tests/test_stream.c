@@ -27,7 +27,7 @@ static void check_all(check_input *check, size_t rows, size_t blocks)
     }
 }
 
-/* ---- later tokens --------------------------------------------------------------------------------------------- */
+/* ---- later tokens -------------------------------------------------------------------------------------- */
 
 static void expect_causality(const char *name, const input *in)
 {
@@ -75,7 +75,7 @@ static void states_carry_a_token_beyond_the_window(void **state)
     }
 }
 
-/* ---- splits into calls ---------------------------------------------------------------------------------------------- */
+/* ---- splits into calls --------------------------------------------------------------------------------- */
 
 static void expect_split_does_not_matter(const char *name, const input *in)
 {
@@ -154,7 +154,7 @@ static void last_logits_are_the_last_of_all(void **state)
     check_all(expect_last_logits, 2, 2);
 }
 
-/* ---- generation --------------------------------------------------------------------------------------------------------- */
+/* ---- generation ---------------------------------------------------------------------------------------- */
 
 static int32_t most_likely(const float *logits, size_t classes)
 {
@@ -207,7 +207,7 @@ static void greedy_generation_is_the_teacher_forced_argmax(void **state)
     brt_model_close(model);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------------ */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
 static void expect_rows_alone(const char *name, const input *in)
 {
@@ -291,7 +291,7 @@ static void a_reset_stream_is_a_fresh_one(void **state)
     check_all(expect_full_reset, 2, 2);
 }
 
-/* ---- partial blocks --------------------------------------------------------------------------------------------------------- */
+/* ---- partial blocks ------------------------------------------------------------------------------------ */
 
 static void expect_drop(const char *name, const input *in)
 {
@@ -322,7 +322,7 @@ static void a_dropped_partial_block_is_forgotten(void **state)
     check_all(expect_drop, 2, 2);
 }
 
-/* ---- without states or memories ------------------------------------------------------------------------------------------------ */
+/* ---- without states or memories ------------------------------------------------------------------------ */
 
 static brt_stream *open_without(const brt_model *model, bool no_states, bool no_memories)
 {
@@ -385,7 +385,7 @@ static void states_stay_initial_without_states(void **state)
     }
 }
 
-/* ---- threads, memory, refusals ----------------------------------------------------------------------------------------------- */
+/* ---- threads, memory, refusals ------------------------------------------------------------------------- */
 
 static float *feed_with_threads(const input *in, int threads, size_t part)
 {
@@ -479,7 +479,7 @@ static void wrong_calls_are_refused_and_change_nothing(void **state)
     close_input(&in);
 }
 
-/* ---- the trainer's forward pass ------------------------------------------------------------------------------------------------- */
+/* ---- the trainer's forward pass ------------------------------------------------------------------------ */
 
 static void expect_trainer_agrees(const char *name, const input *in)
 {

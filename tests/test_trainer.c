@@ -6,7 +6,7 @@
 
 #include <malloc.h>
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* ---- threads ------------------------------------------------------------------------------------------- */
 
 typedef struct result {
     double loss;
@@ -68,13 +68,14 @@ static void threads_do_not_matter(void **state)
     }
 }
 
-/* ---- who gets a gradient -------------------------------------------------------------------------------------------- */
+/* ---- who gets a gradient ------------------------------------------------------------------------------- */
 
 /* What only the writing of a state uses: its result is read by the next block. */
 static bool writes_state(const char *name)
 {
-    static const char *const writers[] = {"learned_ema_beta", "q_from_state",          "state_to_q",       "to_state_out",
-                                          "state_self_attn",  "from_state_cross_attn", "state_out_to_gate"};
+    static const char *const writers[] = {"learned_ema_beta", "q_from_state",          "state_to_q",
+                                          "to_state_out",     "from_state_cross_attn", "state_self_attn",
+                                          "state_out_to_gate"};
     for (size_t i = 0; i < sizeof writers / sizeof writers[0]; i++)
         if (strstr(name, writers[i]))
             return true;
@@ -154,7 +155,7 @@ static void the_initial_state_learns_from_rows_that_start(void **state)
     brt_model_close(model);
 }
 
-/* ---- weights and counts of segments ------------------------------------------------------------------------------------ */
+/* ---- weights and counts of segments -------------------------------------------------------------------- */
 
 static float *gradient_of(brt_model *model, const batch *b, float weight)
 {
@@ -255,7 +256,7 @@ static void ignored_targets_do_not_count(void **state)
     brt_model_close(model);
 }
 
-/* ---- what is carried --------------------------------------------------------------------------------------------------------- */
+/* ---- what is carried ----------------------------------------------------------------------------------- */
 
 enum { carry_rows = 3 };
 
@@ -345,7 +346,8 @@ static void a_reset_row_is_a_fresh_one(void **state)
 {
     (void)state;
     brt_model *model = load_golden("two_recurrent");
-    second_segment carried = run_second(model, &(carry_case){0}), fresh = run_second(model, &(carry_case){.fresh = true});
+    second_segment carried = run_second(model, &(carry_case){0});
+    second_segment fresh = run_second(model, &(carry_case){.fresh = true});
     for (unsigned rows = 0; rows < 1u << carry_rows; rows++) {
         const bool reset[carry_rows] = {rows & 1, rows & 2, rows & 4};
         second_segment r = run_second(model, &(carry_case){.reset = reset});
@@ -416,7 +418,7 @@ static void evaluating_drops_nothing_and_leaves_no_gradient(void **state)
     brt_model_close(model);
 }
 
-/* ---- dropouts -------------------------------------------------------------------------------------------------------------------- */
+/* ---- dropouts ------------------------------------------------------------------------------------------ */
 
 enum { dropout_rounds = 60 };
 
@@ -486,7 +488,7 @@ static void dropouts_are_drawn_per_row_and_from_the_seed(void **state)
     brt_model_close(model);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- memory -------------------------------------------------------------------------------------------- */
 
 static const char wide_model[] =
     "{\"num_tokens\": 256, \"dim\": 256, \"depth\": 2, \"heads\": 4, \"dim_head\": 64, \"block_width\": 64,"
