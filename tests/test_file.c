@@ -324,6 +324,39 @@ static void paths_are_joined_by_one_slash(void **state)
     expect_join("", "file", "file");
 }
 
+/* ---- a directory of one's own --------------------------------------------------------------------------- */
+
+static void a_directory_is_locked_once(void **state)
+{
+    (void)state;
+    int first, second;
+    assert_ok(brt_make_directory("locked"));
+    assert_ok(brt_directory_lock(&first, "locked"));
+    expect_failure(brt_directory_lock(&second, "locked"), BRT_ERROR_IO, "locked is in use");
+    assert_int_equal(second, -1);
+    close(first);
+    assert_ok(brt_directory_lock(&second, "locked"));
+    close(second);
+    expect_failure(brt_directory_lock(&first, "locked/not"), BRT_ERROR_IO, "locked/not");
+}
+
+static void leftovers_of_killed_writers_are_removed_and_nothing_else(void **state)
+{
+    (void)state;
+    static const char *const kept[] = {"swept/a", "swept/a.tmp", "swept/a.1-.tmp", "swept/a.1-2.tmpx", "swept/b.1-2.tmp"};
+    static const char *const removed[] = {"swept/a.1-2.tmp", "swept/a.31337-0.tmp"};
+    assert_ok(brt_make_directory("swept"));
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        assert_ok(brt_file_replace(kept[i], "x", 1));
+    for (size_t i = 0; i < sizeof removed / sizeof removed[0]; i++)
+        assert_ok(brt_file_replace(removed[i], "x", 1));
+    brt_remove_leftovers("swept", "a");
+    assert_int_equal(entries_in("swept"), sizeof kept / sizeof kept[0]);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        assert_true(brt_file_exists(kept[i]));
+    brt_remove_leftovers("nowhere", "a");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +377,8 @@ int main(void)
         cmocka_unit_test(a_commit_that_fails_is_told),
         cmocka_unit_test(directories_are_made_in_depth),
         cmocka_unit_test(paths_are_joined_by_one_slash),
+        cmocka_unit_test(a_directory_is_locked_once),
+        cmocka_unit_test(leftovers_of_killed_writers_are_removed_and_nothing_else),
     };
     return cmocka_run_group_tests_name("file", tests, enter_scratch, leave_scratch);
 }
