@@ -10,6 +10,8 @@
 #include "saved_options.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef struct train_arguments {
     cli_paths data, val;
@@ -27,7 +29,8 @@ static const cli_option options[] = {
      "files, directories or patterns to learn from; each file is a document"},
     {"out", 'o', CLI_TEXT, RUN(out), "DIR", "the run's directory"},
     {"resume", 0, CLI_FLAG, RUN(resume), NULL,
-     "go on from the checkpoint in DIR, with the options it was made with where none are given"},
+     "go on from the checkpoint in DIR, with the options it was made with where none are given; what names the data "
+     "(--data, --val, --val-fraction, --split, --format) is given again"},
     {"val", 0, CLI_PATHS, offsetof(train_arguments, val), "PATH", "text to validate on"},
     {"val-fraction", 0, CLI_NUMBER, offsetof(train_arguments, val_fraction), "X",
      "without --val: hold out this part of the data's end"},
@@ -35,8 +38,9 @@ static const cli_option options[] = {
      "the data is enwik8: train on its first 90 MB, validate on the next 5 MB"},
     CLI_FORMAT(train_arguments),
     CLI_MODEL_SOURCES(train_arguments),
-    {"steps", 0, CLI_COUNT, RUN(steps), "N", "updates of the weights; none with --max-time unless given"},
-    {"max-time", 0, CLI_SECONDS, RUN(max_seconds), "TIME", "end after this time: 90, 90s, 15m or 2h"},
+    {"steps", 0, CLI_COUNT, RUN(steps), "N", "updates of the weights; any number if --max-time alone is given"},
+    {"max-time", 0, CLI_SECONDS, RUN(max_seconds), "TIME",
+     "end after this time of training, all sessions together: 90, 90s, 15m or 2h"},
     {"batch", 0, CLI_SIZE, TRAINER(rows), "N", "rows trained together"},
     {"segment-blocks", 0, CLI_SIZE, TRAINER(segment_blocks), "N", "blocks of backpropagation through time"},
     {"recompute", 0, CLI_FLAG, TRAINER(recompute), NULL,
@@ -62,10 +66,11 @@ static const cli_option options[] = {
     {"val-every", 0, CLI_COUNT, RUN(val_every), "N", "validate every N steps, not only at the end"},
     {"val-tokens", 0, CLI_COUNT, RUN(val_tokens), "N", "tokens per validation; 0: all"},
     {"sample-every", 0, CLI_COUNT, RUN(sample_every), "N", "show a generated text every N steps"},
-    {"sample-tokens", 0, CLI_SIZE, RUN(sample_tokens), "N", "its length"},
+    {"sample-tokens", 0, CLI_SIZE, RUN(sample_tokens), "N", "length of that text"},
     {"save-every", 0, CLI_COUNT, RUN(save_every), "N", "write a checkpoint every N steps, not only at the end"},
     {"seed", 0, CLI_COUNT, RUN(seed), "N", "of weights, order of the data and dropouts"},
-    {"memory-limit", 0, CLI_BYTES, TRAINER(memory_limit), "SIZE", "refuse to need more memory than this"},
+    {"memory-limit", 0, CLI_BYTES, TRAINER(memory_limit), "SIZE",
+     "refuse to need more memory than this; what the system has left unless given"},
     CLI_THREADS(train_arguments, run.trainer.threads),
     CLI_ISA(train_arguments),
     {"profile", 0, CLI_FLAG, offsetof(train_arguments, profile), NULL, "at the end say where the time went, by operation"},
@@ -166,11 +171,14 @@ static int check_arguments(const train_arguments *a)
     return CLI_OK;
 }
 
-/* A time alone ends the run: the default number of steps is for runs without one. */
+/* Steps or a time given alone end the run: not the default of the other, and not what a resumed run had of it. */
 static void settle_length(session *s)
 {
-    if (cli_is_given(s->parsed, "max-time") && !cli_is_given(s->parsed, "steps") && !s->saved.found)
+    bool steps = cli_is_given(s->parsed, "steps"), time = cli_is_given(s->parsed, "max-time");
+    if (time && !steps)
         s->arguments.run.steps = 0;
+    if (steps && !time)
+        s->arguments.run.max_seconds = 0;
 }
 
 /* The preset's, and then (to resume) the checkpoint's. */
@@ -221,6 +229,40 @@ static brt_status open_model(session *s)
     return brt_model_create(&s->model, s->config, a->run.seed);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A document in both, or NULL. */
+static const char *find_common(const brt_dataset *train, const brt_dataset *val)
+{
+    size_t count = brt_dataset_documents(train);
+    const char *found = NULL, **names = calloc(count, sizeof *names);
+    if (!names)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        names[i] = brt_dataset_document_name(train, i);
+    qsort(names, count, sizeof *names, by_text);
+    for (size_t i = 0; i < brt_dataset_documents(val) && !found; i++) {
+        const char *name = brt_dataset_document_name(val, i);
+        found = bsearch(&name, names, count, sizeof *names, by_text) ? name : NULL;
+    }
+    free(names);
+    return found;
+}
+
+static brt_status open_validation(session *s)
+{
+    const train_arguments *a = &s->arguments;
+    CLI_TRY(cli_open_data(&a->val, a->format, NULL, s->config, &s->val));
+    const char *common = find_common(s->train, s->val);
+    if (common)
+        progress_say(&s->progress, "warning: %s is trained on and validated on: its loss will not tell of unseen text",
+                     common);
+    return BRT_OK;
+}
+
 static brt_status open_data(session *s)
 {
     const train_arguments *a = &s->arguments;
@@ -230,7 +272,7 @@ static brt_status open_data(session *s)
     }
     CLI_TRY(cli_open_data(&a->data, a->format, NULL, s->config, &s->train));
     if (a->val.count > 0)
-        return cli_open_data(&a->val, a->format, NULL, s->config, &s->val);
+        return open_validation(s);
     if (a->val_fraction > 0)
         return brt_dataset_split_tail(s->train, (double)a->val_fraction, &s->val);
     return BRT_OK;
@@ -342,8 +384,10 @@ const cli_command cli_train = {
     .description =
         "Trains a model on files and keeps everything in a directory: config.json, model.safetensors, "
         "optimizer.safetensors, trainer_state.json and metrics.jsonl. Without --preset, --config or an argument of the "
-        "model it is the preset small. SIGINT and SIGTERM write a checkpoint and end with status 130; a run that is "
-        "resumed, even after a kill, has the losses of an uninterrupted one.",
+        "model it is the preset small. Presets replace some defaults: tiny and small have --lr 0.002 --beta2 0.99 "
+        "--warmup 50; reference has --optimizer adam --lr 0.0001 --weight-decay 0 --schedule constant --sampling crops "
+        "--accumulation 4 --segment-blocks 2. SIGINT and SIGTERM write a checkpoint and end with status 130; a run that "
+        "is resumed, even after a kill, has the losses of an uninterrupted one.",
     .options = options,
     .model_options = true,
     .arguments_size = sizeof(train_arguments),

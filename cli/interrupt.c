@@ -25,3 +25,18 @@ bool cli_interrupted(void)
 {
     return interrupted;
 }
+
+static void on_bus_error(int number)
+{
+    static const char sentence[] = "brt: a file was cut short, or its disk failed, while it was being read\n";
+    ssize_t written = write(STDERR_FILENO, sentence, sizeof sentence - 1);
+    (void)number, (void)written;
+    _exit(1);
+}
+
+void cli_explain_bus_errors(void)
+{
+    struct sigaction action = {.sa_handler = on_bus_error};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}

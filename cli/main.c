@@ -1,6 +1,7 @@
 /* brt: train, score and generate with Block-Recurrent Transformers. */
 #define _GNU_SOURCE
 #include "commands.h"
+#include "interrupt.h"
 #include "manual.h"
 #include "output.h"
 
@@ -101,6 +102,7 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     fill_standard_descriptors();
+    cli_explain_bus_errors();
     if (argc < 2) {
         print_overview(stderr);
         return CLI_USAGE;

@@ -224,6 +224,38 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     [ "$(wc -l <timed/metrics.jsonl)" -gt 3 ]
 }
 
+@test "a run of some time goes on for some steps, and the other way round" {
+    train renewed --max-time 0.2 >/dev/null
+    steps=$(($(wc -l <renewed/metrics.jsonl) + 3))
+    train renewed --resume --steps "$steps" >/dev/null
+    [ "$(wc -l <renewed/metrics.jsonl)" -eq "$steps" ]
+    train renewed --resume --max-time 2s >/dev/null
+    [ "$(wc -l <renewed/metrics.jsonl)" -gt "$steps" ]
+}
+
+@test "data that is cut during a run ends it with a sentence" {
+    write_text large.txt 3000
+    (exec "$BRT" train --data large.txt --out cut --quiet "${TINY[@]}" --steps 1000000 2>sentence 3>&-) &
+    pid=$!
+    for _ in $(seq 600); do
+        [ -s cut/metrics.jsonl ] && break
+        sleep 0.02
+    done
+    : >large.txt
+    status=0
+    wait "$pid" || status=$?
+    [ "$status" -eq 1 ]
+    [ "$(cat sentence)" = "brt: a file was cut short, or its disk failed, while it was being read" ]
+}
+
+@test "a warning when the validation data is trained on" {
+    run train seen --steps 1 --val text.txt
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"warning: text.txt is trained on and validated on"* ]]
+    run train unseen --steps 1 --val val.txt
+    [[ "$output" != *"warning"* ]]
+}
+
 @test "one block per segment warns that the recurrence will not learn" {
     run train oneblock --steps 2 --segment-blocks 1
     [ "$status" -eq 0 ]
