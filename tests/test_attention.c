@@ -274,6 +274,31 @@ static void test_unseen_keys(void **state)
     free_values(&values);
 }
 
+static void expect_zero(const attention_case *c, const char *what, size_t count, const real *x)
+{
+    for (size_t i = 0; i < count; i++)
+        if (x[i] != 0)
+            fail_msg("%s: %s has %g at %zu", c->name, what, (double)x[i], i);
+}
+
+/* Where all see the same key, and no other, no score matters: the gradient is 0, not nearly 0. */
+static void test_one_key(void **state)
+{
+    const attention_case cases[] = {{"one key", 2, 20, 1, 3, 21, false, 0, {0}},
+                                    {"one key is left", 2, 70, 5, 3, 16, false, 0, {4, 4}}};
+    const brt_kernels *kernels;
+    (void)state;
+    for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
+        for (size_t n = 0; n < 2; n++) {
+            attention_values values = make_values(&cases[n]);
+            results r = attend(&cases[n], &values, kernels, 2, true);
+            expect_zero(&cases[n], "dquery", case_query_count(&cases[n]), r.dquery);
+            expect_zero(&cases[n], "dkey", case_key_count(&cases[n]), r.dkey);
+            free_results(&r);
+            free_values(&values);
+        }
+}
+
 /* Rounding a score of 1e13 is worth more than any exponential bears, and must cancel. */
 static void test_huge_scores(void **state)
 {
@@ -306,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_formula),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_unseen_keys),
+        cmocka_unit_test(test_one_key),
         cmocka_unit_test(test_huge_scores),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);

@@ -34,7 +34,7 @@ from draw import FEATURES, Draw, draw  # noqa: E402
 VALUE_TOLERANCE = 2e-5     # largest difference, relative to the largest value where that is above 1
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4  # norm of the difference, relative to the norm
-GRADIENT_FLOOR = 1e-6      # a difference of this norm is rounding, however small the gradient
+GRADIENT_FLOOR = 1e-6      # a difference of this norm is rounding, however small the gradient; but 0 is 0
 SHARE_IGNORED = 0.25       # of the targets, where a token of the vocabulary is ignored
 # Some random models magnify rounding (a head of two numbers that is normalised while both are almost 0). A model for
 # which the package in single and in double precision are not this much closer together than brt has to be is drawn
@@ -231,14 +231,15 @@ def difference(name, expected, actual, largest):
         return f"shape {list(actual.shape)}, expected {list(expected.shape)}"
     error, allowed = measure(name, expected.astype(np.float64), actual.astype(np.float64))
     kind = name.split(".")[0]
-    largest[kind] = max(largest[kind], error / allowed)
+    largest[kind] = max(largest[kind], error / allowed if allowed else float(error > 0))
     # written so that a NaN is a disagreement
     return None if error <= allowed else f"differs by {error:.3g}, allowed {allowed:.3g}"
 
 
 def measure(name, expected, actual):
     if name.startswith("grad."):
-        allowed = max(GRADIENT_TOLERANCE * np.linalg.norm(expected), GRADIENT_FLOOR)
+        norm = np.linalg.norm(expected)
+        allowed = max(GRADIENT_TOLERANCE * norm, GRADIENT_FLOOR) if norm else 0
         return np.linalg.norm(actual - expected), allowed
     scale = max(1.0, np.abs(expected).max(initial=0.0))
     tolerance = LOSS_TOLERANCE if name.startswith("loss.") else VALUE_TOLERANCE
