@@ -5,7 +5,7 @@
 set -eu
 seconds=$1
 # Products in plain C: nothing here multiplies, and oneDNN takes its time to load.
-CC=clang scripts/build.sh build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dgemm=plain
+CC=clang scripts/build.sh build-fuzz --werror -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dgemm=plain
 
 for source in tests/fuzz/fuzz_*.c; do
     name=$(basename "$source" .c)

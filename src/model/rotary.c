@@ -18,11 +18,11 @@ static void fill_row(real *const tables[4], size_t dim, size_t width, size_t t)
 {
     size_t half = dim / 2;
     for (size_t j = 0; j < half; j++) {
-        real frequency = 1 / (real)pow(frequency_base, (real)(2 * j) / (real)dim);
+        real frequency = 1 / (real)pow((double)frequency_base, (double)((real)(2 * j) / (real)dim));
         real angle = (real)t * frequency;
         real zeta = ((real)(2 * j) + (real)0.4 * (real)dim) / ((real)1.4 * (real)dim);
-        real factor = (real)pow(zeta, ((real)t - (real)width) / scale_base);
-        real cosine = (real)cos(angle), sine = (real)sin(angle);
+        real factor = (real)pow((double)zeta, (double)(((real)t - (real)width) / scale_base));
+        real cosine = (real)cos((double)angle), sine = (real)sin((double)angle);
         real values[4] = {cosine * factor, sine * factor, cosine / factor, sine / factor};
         for (int table = 0; table < 4; table++)
             tables[table][t * dim + j] = tables[table][t * dim + half + j] = values[table];

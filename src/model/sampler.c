@@ -90,7 +90,7 @@ static double gumbel(const brt_sampling *sampling, uint64_t position, int32_t to
 static int32_t draw(const candidate *candidates, size_t count, const brt_sampling *sampling, uint64_t position)
 {
     int32_t best = candidates[0].token;
-    double highest = -INFINITY;
+    double highest = -HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
         double score = (double)candidates[i].logit / (double)sampling->temperature +
                        gumbel(sampling, position, candidates[i].token);
