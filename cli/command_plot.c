@@ -77,10 +77,13 @@ static brt_status read_line(history *h, const json_t *line, const char *path, si
         return cli_fail(BRT_ERROR_FORMAT, "%s:%zu: not a line of metrics with \"step\" and \"loss\"", path, number);
     double x = (double)json_integer_value(step);
     CLI_TRY(append(&h->train, x, scale(h, loss)));
-    if (!json_is_object(validation))
+    if (!validation)
         return BRT_OK;
-    CLI_TRY(append(&h->validation, x, scale(h, json_object_get(validation, "loss"))));
-    return append(&h->without_states, x, scale(h, json_object_get(validation, "loss_no_states")));
+    const json_t *with = json_object_get(validation, "loss"), *without = json_object_get(validation, "loss_no_states");
+    if (!json_is_number(with) || !json_is_number(without))
+        return cli_fail(BRT_ERROR_FORMAT, "%s:%zu: \"validation\" lacks \"loss\" or \"loss_no_states\"", path, number);
+    CLI_TRY(append(&h->validation, x, scale(h, with)));
+    return append(&h->without_states, x, scale(h, without));
 }
 
 static brt_status read_lines(history *h, FILE *file, const char *path)

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-static char own_sentence[1024];
+static char own_sentence[3 * 4096]; /* as long as the library's */
 
 brt_status cli_fail(brt_status status, const char *format, ...)
 {

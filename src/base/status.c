@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static _Thread_local char last_error[1024];
+enum { longest_sentence = 3 * 4096 }; /* with two of the longest paths what is wrong must still be told */
+
+static _Thread_local char last_error[longest_sentence];
 
 brt_status brt_fail(brt_status status, const char *format, ...)
 {

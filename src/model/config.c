@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "../base/file.h"
 #include "../base/size.h"
 
 #include <math.h>
@@ -189,7 +190,7 @@ brt_status brt_config_from_json(brt_config *config, const json_t *object, const 
     {
         const key *k = find_key(name);
         if (!k)
-            return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" is not an argument of the model", what, name);
+            return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%.100s\" is not an argument of the model", what, name);
         BRT_TRY(set_value(config, k, value, what));
     }
     return BRT_OK;
@@ -221,23 +222,24 @@ static bool is_json_file(const char *path)
     return length > 5 && strcmp(path + length - 5, ".json") == 0;
 }
 
-brt_status brt_config_load(brt_config *config, const char *path)
+static brt_status load_file(brt_config *config, const char *path)
 {
     json_t *object;
-    if (is_json_file(path)) {
-        BRT_TRY(brt_json_load(&object, path));
-    } else {
-        size_t size = strlen(path) + sizeof "/config.json";
-        char *inside = malloc(size);
-        if (!inside)
-            return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", path);
-        snprintf(inside, size, "%s/config.json", path);
-        brt_status status = brt_json_load(&object, inside);
-        free(inside);
-        BRT_TRY(status);
-    }
+    BRT_TRY(brt_json_load(&object, path));
     brt_status status = brt_config_from_json(config, object, path);
     json_decref(object);
+    return status;
+}
+
+brt_status brt_config_load(brt_config *config, const char *path)
+{
+    if (is_json_file(path))
+        return load_file(config, path);
+    char *inside = brt_path_join(path, "config.json");
+    if (!inside)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", path);
+    brt_status status = load_file(config, inside);
+    free(inside);
     return status;
 }
 

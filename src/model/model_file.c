@@ -124,6 +124,8 @@ brt_status brt_model_load(brt_model **out, const char *dir)
     brt_config *config;
     BRT_TRY(brt_config_create(&config));
     brt_status status = brt_config_load(config, dir);
+    if (status == BRT_OK && (status = brt_config_check(config)) != BRT_OK)
+        status = BRT_FAIL(status, "the configuration in %s: %s", dir, brt_last_error());
     if (status == BRT_OK)
         status = load(out, config, dir);
     brt_config_close(config);

@@ -49,8 +49,14 @@ setup() {
     for text in '' '{' '[]' '{"dim": 3' '{"dim": 1, "dim": 2}' '{"dim": "wide"}' '{"width": 3}' '{"dim": 99999999999999999999}'; do
         printf '%s' "$text" >broken/config.json
         run "$BRT" info broken
-        refused "broken"
+        refused "broken/config.json"
     done
+    sed 's/"dim_head": 8/"dim_head": 7/' model/config.json >broken/config.json
+    run "$BRT" info broken
+    refused 'the configuration in broken: "dim_head" is 7'
+    long=$(printf 'a%.0s' $(seq 200))
+    run "$BRT" info "$long/$long/$long/$long/$long/$long/$long"
+    refused "No such file or directory"
 }
 
 @test "config.json that does not match the weights" {
@@ -230,6 +236,9 @@ PYTHON
     echo nonsense >broken/metrics.jsonl
     run "$BRT" plot broken
     refused "broken/metrics.jsonl:1"
+    echo '{"step": 1, "loss": 2, "validation": {}}' >broken/metrics.jsonl
+    run "$BRT" plot broken
+    refused 'broken/metrics.jsonl:1: "validation" lacks'
     rm broken/metrics.jsonl
     run "$BRT" plot broken
     refused "broken/metrics.jsonl"
