@@ -232,7 +232,7 @@ static brt_status fail_to_match_data(const char *what, const json_t *before, con
     long long tokens = json_integer_value(json_object_get(before, "tokens"));
     return BRT_FAIL(BRT_ERROR_MISMATCH,
                     "%s: the data has changed: the run has read %lld documents of %lld tokens in all, now there are "
-                    "%lld of %lld, or with other names or sizes; resume it with the same data",
+                    "%lld of %lld, or with other names or sizes; resume it with the same data, split in the same way",
                     what, documents, tokens, json_integer_value(json_object_get(now, "documents")),
                     json_integer_value(json_object_get(now, "tokens")));
 }
