@@ -20,7 +20,7 @@ typedef struct bench_arguments {
 static const cli_option options[] = {
     CLI_MODEL_SOURCES(bench_arguments),
     {"batch", 0, CLI_SIZE, FIELD(batch), "N", "rows of a training step; the preset's unless given"},
-    {"dtype", 0, CLI_CHOICE, FIELD(dtype), "f32", "type of the matrix products"},
+    {"dtype", 0, CLI_CHOICE, FIELD(dtype), "f32|bf16", "of the products of the training step"},
     {"repeats", 0, CLI_SIZE, FIELD(repeats), "N", "training steps to take the median of"},
     CLI_THREADS(bench_arguments, threads),
     CLI_ISA(bench_arguments),
@@ -173,6 +173,7 @@ static brt_status choose_case(bench *b, const cli_parsed *parsed)
     b->sample = b->sample / b->segment * b->segment;
     b->sample = b->sample ? b->sample : b->segment;
     b->run.trainer.threads = a->threads;
+    b->run.trainer.dtype = a->dtype;
     b->run.trainer.rows = a->batch ? a->batch : b->run.trainer.rows;
     /* Rows sent back to the start would have less to compute. */
     b->run.trainer.xl_memories_dropout = b->run.trainer.state_dropout = 0;
@@ -191,10 +192,12 @@ static brt_status measure(bench *b, const cli_parsed *parsed)
     return bench_decoding(b);
 }
 
+/* Of the peak of the products' type. */
 static double fraction_of_peak(const bench *b)
 {
     double flops = (double)b->costs.train_flops_per_sample * (double)b->run.trainer.rows;
-    return flops / b->seconds_per_step / (1e9 * b->machine.peak_f32_gflops);
+    bool bf16 = strcmp(b->arguments->dtype, "bf16") == 0;
+    return flops / b->seconds_per_step / (1e9 * (bf16 ? b->machine.peak_bf16_gflops : b->machine.peak_f32_gflops));
 }
 
 static double tokens_per_second(const bench *b)
@@ -216,7 +219,7 @@ static brt_status print_json(const bench *b)
                               "sample_tokens", (json_int_t)b->sample, "dtype", dtype, "seconds_per_step",
                               b->seconds_per_step, "tokens_per_s", tokens_per_second(b), "fraction_of_peak",
                               fraction_of_peak(b));
-    json_t *decode = json_pack("{s:s, s:f, s:f}", "dtype", dtype, "ms_per_token", 1e3 * b->seconds_per_token,
+    json_t *decode = json_pack("{s:s, s:f, s:f}", "dtype", "f32", "ms_per_token", 1e3 * b->seconds_per_token,
                                "fraction_of_bandwidth", fraction_of_bandwidth(b));
     return cli_print_json(json_pack("{s:i, s:s, s:f, s:o, s:f, s:o, s:o}", "threads", m->threads, "isa", brt_isa(),
                                     "peak_f32_gflops", m->peak_f32_gflops, "peak_bf16_gflops", bf16,
@@ -232,8 +235,9 @@ static brt_status print_result(const bench *b)
     if (m->peak_bf16_gflops > 0)
         printf(", %.0f GFLOP/s bf16", m->peak_bf16_gflops);
     printf(", reads %.1f GB/s\n", m->read_gbytes_per_s);
-    printf("training  %.3f s per step of %zu x %zu tokens, %s tokens/s, %.1f %% of the f32 peak\n", b->seconds_per_step,
-           b->run.trainer.rows, b->sample, cli_count(tokens_per_second(b)), 100 * fraction_of_peak(b));
+    printf("training  %.3f s per step of %zu x %zu tokens, %s tokens/s, %.1f %% of the %s peak\n", b->seconds_per_step,
+           b->run.trainer.rows, b->sample, cli_count(tokens_per_second(b)), 100 * fraction_of_peak(b),
+           b->arguments->dtype);
     printf("decoding  %.3f ms per token, %.1f %% of the bandwidth\n", 1e3 * b->seconds_per_token,
            100 * fraction_of_bandwidth(b));
     return cli_flush();

@@ -249,6 +249,8 @@ typedef struct brt_trainer_options {
                                    pass: memory no longer grows with segment_blocks, a step takes a third more time, the
                                    gradients are the same bit by bit */
     int threads;                /* 0: all processors */
+    const char *dtype;          /* of products with weights: "f32" (default), or "bf16": operands rounded to bf16, sums,
+                                   weights and moments in f32; for processors with AVX512-BF16 */
     const char *optimizer;      /* "adamw" (default) or "adam" */
     float learning_rate;        /* default 1e-3 */
     float beta1, beta2, epsilon;

@@ -107,6 +107,16 @@ const char *brt_isa(void)
     return brt_kernels_select(&kernels) == BRT_OK ? kernels->isa : "none";
 }
 
+bool brt_kernels_have_bf16(const brt_kernels *kernels)
+{
+#if defined(__x86_64__) && !defined(BRT_REAL_DOUBLE)
+    return kernels == &brt_kernels_avx512 && __builtin_cpu_supports("avx512bf16");
+#else
+    (void)kernels;
+    return false;
+#endif
+}
+
 bool brt_bf16_peak(size_t rounds, float *result)
 {
 #if defined(__x86_64__) && !defined(BRT_REAL_DOUBLE)

@@ -24,6 +24,9 @@ typedef struct brt_kernels {
  * BRT_ERROR_ARGUMENT with a sentence that lists those that exist. */
 brt_status brt_kernels_select(const brt_kernels **out);
 
+/* Whether this processor multiplies bf16 numbers, and the table is not one of an older set. */
+bool brt_kernels_have_bf16(const brt_kernels *kernels);
+
 /* Every table this build has and this processor can run, the plain C one first; for tests and benches. NULL past
  * the last. */
 const brt_kernels *brt_kernels_at(size_t index);

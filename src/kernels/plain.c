@@ -4,6 +4,7 @@
 #include "peak.h"
 #include "tables.h"
 
+#include <string.h>
 #include <tgmath.h>
 
 /* ---- matrix products ------------------------------------------------------------------------------- */
@@ -63,6 +64,17 @@ static void scale_add(size_t n, real a, const real *x, real b, real *y)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = a * x[i] + b * y[i];
+}
+
+static void to_bf16(size_t n, const real *x, uint16_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        float value = (float)x[i];
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+        y[i] = (uint16_t)((isnan(value) ? quiet : rounded) >> 16);
+    }
 }
 
 static void sum_squares(size_t n, const real *x, double *sum)

@@ -347,12 +347,12 @@ static void gather_dout(const job *j, const tile *t, real *dout, real *delta)
     }
 }
 
-/* Over one key the softmax is 1 whatever the score, do . o is do . v, and the score has no gradient: not even that of
- * products rounded in different ways. */
-static void replace_delta_of_one_key(const job *j, const tile *t, const real *dscores, real *delta)
+/* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and the score has no gradient, not
+ * even that of products rounded in different ways. dscores: of the first keys, do . v. */
+static void replace_delta_of_one_key(const attention *a, const tile *t, const real *dscores, real *delta)
 {
-    bool one_key = j->a->keys - first_key(j->a, t->batch_row) == 1;
-    for (size_t i = 0; one_key && i < t->count; i++)
+    size_t end = first_key(a, t->batch_row) + 1;
+    for (size_t i = 0; i < t->count && end_key(a, t->first + i) <= end; i++)
         delta[i] = dscores[i * key_stride];
 }
 
@@ -371,7 +371,8 @@ static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue,
         size_t at = keys.first * dim;
         multiply_transposed(j, rows, query, j->key_tiles, t->batch_row, &keys, scores);
         multiply_transposed(j, rows, dout, j->value_tiles, t->batch_row, &keys, dscores);
-        replace_delta_of_one_key(j, t, dscores, delta);
+        if (index == 0)
+            replace_delta_of_one_key(a, t, dscores, delta);
         kernels->softmax_tile_backward(rows, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
                                        key_stride, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), delta,
                                        dscores, key_stride);

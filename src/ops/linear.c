@@ -1,14 +1,62 @@
-/* y = x W^T + bias + residual;  dx = dy W,  dW = dy^T x,  d bias = sum of dy,  d residual = dy. */
+/* y = x W^T + bias + residual;  dx = dy W,  dW = dy^T x,  d bias = sum of dy,  d residual = dy.
+ * On a tape that uses bf16 the products are of x, dy and W rounded to bf16, and summed in f32. */
 #include "ops.h"
+
+#include "../base/parallel.h"
+#include "../base/size.h"
 
 #include <string.h>
 
 typedef struct linear {
     const brt_matrix *matrix;
     size_t rows, in, out;
+    brt_tensor *rounded; /* room for x in bf16, of forward alone */
 } linear;
 
 enum { x_input, weight_input, bias_input, residual_input };
+
+/* ---- operands in bf16 ------------------------------------------------------------------------------------ */
+
+enum { part_reals = 1 << 14 }; /* of one task: 64 KiB */
+
+/* Room for so many numbers in bf16, in reals; NULL on a tape without bf16. */
+static brt_tensor *take_room(brt_tape *tape, size_t count)
+{
+    return brt_tape_has_bf16(tape) ? brt_scratch(tape, brt_ceil_div(count * sizeof(uint16_t), sizeof(real))) : NULL;
+}
+
+static void free_room(brt_tape *tape, brt_tensor *room)
+{
+    if (room)
+        brt_scratch_free(tape, room);
+}
+
+typedef struct rounding {
+    const brt_kernels *kernels;
+    size_t count;
+    const real *from;
+    uint16_t *to;
+} rounding;
+
+static void round_task(void *context, size_t task, int thread)
+{
+    const rounding *r = context;
+    size_t first = task * part_reals;
+    (void)thread;
+    r->kernels->to_bf16(brt_min_size(part_reals, r->count - first), r->from + first, r->to + first);
+}
+
+/* The data, and with room its copy in bf16. */
+static brt_operand make_operand(brt_tape *tape, size_t count, const real *data, const brt_tensor *room)
+{
+    if (!room)
+        return (brt_operand){data, NULL};
+    rounding r = {brt_tape_kernels(tape), count, data, (uint16_t *)(void *)room->data};
+    brt_parallel_for(brt_tape_threads(tape), brt_ceil_div(count, part_reals), round_task, &r);
+    return (brt_operand){data, r.to};
+}
+
+/* ---- the operation ----------------------------------------------------------------------------------------- */
 
 static void forward(brt_tape *tape, brt_node *node)
 {
@@ -17,18 +65,34 @@ static void forward(brt_tape *tape, brt_node *node)
     real *y = node->out[0]->data;
     if (residual)
         memcpy(y, residual->data, residual->count * sizeof(real));
-    brt_status status = brt_matrix_forward(how->matrix, brt_tape_threads(tape), how->rows, node->in[x_input]->data, y,
-                                           residual != NULL);
+    brt_operand x = make_operand(tape, how->rows * how->in, node->in[x_input]->data, how->rounded);
+    brt_status status =
+        brt_matrix_forward(how->matrix, brt_tape_threads(tape), how->rows, x, y, residual != NULL);
     if (status != BRT_OK)
         brt_tape_fail(tape, status);
     for (size_t row = 0; bias && row < how->rows; row++)
         brt_tape_kernels(tape)->add(how->out, bias->data, y + row * how->out);
 }
 
+/* Both products of the backward pass; dx or dweight NULL: not wanted. */
+static void multiply_back(brt_tape *tape, const linear *how, brt_operand dy, brt_operand x, real *dx,
+                          bool dx_accumulates, real *dweight)
+{
+    int threads = brt_tape_threads(tape);
+    brt_status status = BRT_OK;
+    if (dx)
+        status = brt_matrix_input_gradient(how->matrix, threads, how->rows, dy, dx, dx_accumulates);
+    if (dweight && status == BRT_OK)
+        status = brt_matrix_weight_gradient(how->matrix, threads, how->rows, dy, x, dweight);
+    if (status != BRT_OK)
+        brt_tape_fail(tape, status);
+}
+
 static void backward(brt_tape *tape, brt_node *node)
 {
     const linear *how = node->attributes;
     brt_tensor *x = node->in[x_input], *bias = node->in[bias_input], *residual = node->in[residual_input];
+    size_t x_count = how->rows * how->in, dy_count = how->rows * how->out;
     const real *dy = node->out[0]->gradient;
     bool dx_accumulates = x->has_gradient;
     real *dx = brt_gradient_reach(tape, x);
@@ -37,20 +101,17 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient dresidual = {0};
     if (residual)
         dresidual = brt_gradient_open(tape, residual);
+    brt_tensor *x_room = take_room(tape, x_count), *dy_room = take_room(tape, dy_count);
     if (brt_tape_running(tape)) {
-        int threads = brt_tape_threads(tape);
-        brt_status status = BRT_OK;
         if (dresidual.data)
             memcpy(dresidual.data, dy, residual->count * sizeof(real));
-        if (dx)
-            status = brt_matrix_input_gradient(how->matrix, threads, how->rows, dy, dx, dx_accumulates);
-        if (dweight && status == BRT_OK)
-            status = brt_matrix_weight_gradient(how->matrix, threads, how->rows, dy, x->data, dweight);
+        multiply_back(tape, how, make_operand(tape, dy_count, dy, dy_room), make_operand(tape, x_count, x->data, x_room),
+                      dx, dx_accumulates, dweight);
         for (size_t row = 0; dbias && row < how->rows; row++)
             brt_tape_kernels(tape)->add(how->out, dy + row * how->out, dbias);
-        if (status != BRT_OK)
-            brt_tape_fail(tape, status);
     }
+    free_room(tape, dy_room);
+    free_room(tape, x_room);
     if (residual)
         brt_gradient_close(tape, residual, dresidual);
 }
@@ -60,7 +121,7 @@ static const brt_op op = {.name = "linear", .forward = forward, .backward = back
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear_, brt_tensor *residual)
 {
     size_t in = linear_->weight->shape[1], out = linear_->weight->shape[0];
-    linear how = {linear_->matrix, x->count / in, in, out};
+    linear how = {linear_->matrix, x->count / in, in, out, take_room(tape, x->count)};
     brt_tensor *y = x->dims == 2 ? brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], out))
                                  : brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], out));
     brt_tape_push(tape,
@@ -71,5 +132,6 @@ brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linea
                               .flops = 2 * how.rows * in * out,
                               .backward_flops = (x->wants_gradient ? 4 : 2) * how.rows * in * out},
                   sizeof how);
+    free_room(tape, how.rounded);
     return y;
 }

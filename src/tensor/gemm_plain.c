@@ -46,10 +46,16 @@ void brt_matrix_close(brt_matrix *matrix)
     free(matrix);
 }
 
-brt_status brt_matrix_enable_backward(brt_matrix *matrix)
+bool brt_gemm_has_bf16(const brt_kernels *kernels)
+{
+    (void)kernels;
+    return false;
+}
+
+brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16)
 {
     (void)matrix;
-    return BRT_OK;
+    return bf16 ? BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this build has no products of bf16 numbers: train in f32") : BRT_OK;
 }
 
 brt_status brt_matrix_refresh(brt_matrix *matrix)
@@ -58,20 +64,10 @@ brt_status brt_matrix_refresh(brt_matrix *matrix)
     return BRT_OK;
 }
 
-size_t brt_matrix_backward_bytes(const brt_matrix *matrix)
+size_t brt_matrix_training_bytes(const brt_matrix *matrix, bool bf16)
 {
-    (void)matrix;
+    (void)matrix, (void)bf16;
     return 0;
-}
-
-size_t brt_matrix_out(const brt_matrix *matrix)
-{
-    return matrix->out;
-}
-
-size_t brt_matrix_in(const brt_matrix *matrix)
-{
-    return matrix->in;
 }
 
 typedef struct product {
@@ -97,10 +93,10 @@ static void forward_task(void *context, size_t task, int thread)
                        w->out, p->accumulate);
 }
 
-brt_status brt_matrix_forward(const brt_matrix *matrix, int threads, size_t rows, const real *x, real *y,
+brt_status brt_matrix_forward(const brt_matrix *matrix, int threads, size_t rows, brt_operand x, real *y,
                               bool accumulate)
 {
-    product p = {matrix, rows, brt_tile_rows(rows), x, NULL, y, accumulate};
+    product p = {matrix, rows, brt_tile_rows(rows), x.data, NULL, y, accumulate};
     brt_parallel_for(threads, brt_ceil_div(rows, p.tile), forward_task, &p);
     return BRT_OK;
 }
@@ -115,10 +111,10 @@ static void input_gradient_task(void *context, size_t task, int thread)
                        w->in, p->accumulate);
 }
 
-brt_status brt_matrix_input_gradient(const brt_matrix *matrix, int threads, size_t rows, const real *dy, real *dx,
+brt_status brt_matrix_input_gradient(const brt_matrix *matrix, int threads, size_t rows, brt_operand dy, real *dx,
                                      bool accumulate)
 {
-    product p = {matrix, rows, brt_tile_rows(rows), dy, NULL, dx, accumulate};
+    product p = {matrix, rows, brt_tile_rows(rows), dy.data, NULL, dx, accumulate};
     brt_parallel_for(threads, brt_ceil_div(rows, p.tile), input_gradient_task, &p);
     return BRT_OK;
 }
@@ -132,10 +128,10 @@ static void weight_gradient_task(void *context, size_t task, int thread)
     w->kernels->matmul(outs, w->in, p->rows, p->a + first, 1, w->out, p->b, w->in, p->c + first * w->in, w->in, true);
 }
 
-brt_status brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, size_t rows, const real *dy,
-                                      const real *x, real *dweight)
+brt_status brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, size_t rows, brt_operand dy,
+                                      brt_operand x, real *dweight)
 {
-    product p = {matrix, rows, brt_tile_rows(matrix->out), dy, x, dweight, true};
+    product p = {matrix, rows, brt_tile_rows(matrix->out), dy.data, x.data, dweight, true};
     brt_parallel_for(threads, brt_ceil_div(matrix->out, p.tile), weight_gradient_task, &p);
     return BRT_OK;
 }

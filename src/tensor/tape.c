@@ -19,7 +19,7 @@ struct brt_tape {
     brt_workspace *workspace;
     const brt_kernels *kernels;
     int threads;
-    bool recording;
+    bool recording, bf16;
     brt_status status;
     chunk *chunks, *chunk; /* first, current */
     brt_node **nodes;      /* recorded, in order */
@@ -96,6 +96,16 @@ bool brt_tape_recording(const brt_tape *tape)
 void brt_tape_record(brt_tape *tape, bool on)
 {
     tape->recording = on;
+}
+
+void brt_tape_use_bf16(brt_tape *tape)
+{
+    tape->bf16 = true;
+}
+
+bool brt_tape_has_bf16(const brt_tape *tape)
+{
+    return tape->bf16;
 }
 
 brt_status brt_tape_status(const brt_tape *tape)

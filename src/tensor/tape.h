@@ -70,6 +70,9 @@ brt_status brt_tape_commit(brt_tape *tape);
 size_t brt_tape_bytes(const brt_tape *tape);
 bool brt_tape_recording(const brt_tape *tape);
 void brt_tape_record(brt_tape *tape, bool on);
+/* Products with weights in bf16 from now on; before any planning. */
+void brt_tape_use_bf16(brt_tape *tape);
+bool brt_tape_has_bf16(const brt_tape *tape);
 /* Takes the time of every operation from now on. */
 void brt_tape_take_times(brt_tape *tape);
 /* The operations so far; *count of them. The tape's own. */

@@ -20,7 +20,8 @@ static json_t *options_to_json(const brt_run_options *o)
                               (json_int_t)o->seed, "optimizer", t->optimizer, "batch", (json_int_t)t->rows,
                               "segment_blocks", (json_int_t)t->segment_blocks);
     json_t *other = json_pack(
-        "{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "schedule", o->schedule, "learning_rate",
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "dtype", t->dtype, "schedule",
+        o->schedule, "learning_rate",
         (double)t->learning_rate, "min_learning_rate", (double)o->min_learning_rate, "beta1", (double)t->beta1,
         "beta2", (double)t->beta2, "epsilon", (double)t->epsilon, "weight_decay", (double)t->weight_decay, "clip",
         (double)t->clip, "xl_memories_dropout", (double)t->xl_memories_dropout, "state_dropout",

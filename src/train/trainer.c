@@ -19,6 +19,7 @@ brt_trainer_options brt_trainer_options_init(void)
         .size = sizeof(brt_trainer_options),
         .rows = 4,
         .segment_blocks = 8,
+        .dtype = "f32",
         .optimizer = "adamw",
         .learning_rate = 1e-3f,
         .beta1 = 0.9f,
@@ -47,6 +48,9 @@ static brt_status check_options(const brt_trainer_options *options)
     if (options->segment_blocks < 1 || options->segment_blocks > 1 << 20)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "segment_blocks is %zu; it must lie between 1 and %d",
                         options->segment_blocks, 1 << 20);
+    if (strcmp(options->dtype, "f32") != 0 && strcmp(options->dtype, "bf16") != 0)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no dtype \"%s\" of products; there are f32 and bf16",
+                        options->dtype);
     bool adam = strcmp(options->optimizer, "adam") == 0;
     if (!adam && strcmp(options->optimizer, "adamw") != 0)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no optimizer \"%s\"; there are adamw and adam",
@@ -68,6 +72,11 @@ static brt_status check_options(const brt_trainer_options *options)
 static size_t segment_time(const brt_trainer *trainer)
 {
     return trainer->options.segment_blocks * (size_t)trainer->model->config.block_width;
+}
+
+static bool uses_bf16(const brt_trainer_options *options)
+{
+    return strcmp(options->dtype, "bf16") == 0;
 }
 
 static int thread_count(const brt_trainer_options *options)
@@ -94,6 +103,8 @@ static brt_status plan(brt_trainer *trainer, bool recording, brt_tape **out)
 {
     BRT_TRY(brt_tape_create(out, trainer->model->kernels, thread_count(&trainer->options)));
     brt_tape_record(*out, recording);
+    if (uses_bf16(&trainer->options))
+        brt_tape_use_bf16(*out);
     brt_segment_run run = make_run(trainer);
     return brt_segment_execute(*out, &run);
 }
@@ -139,6 +150,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     *out = trainer;
     trainer->model = model;
     trainer->options = *options;
+    trainer->options.dtype = uses_bf16(options) ? "bf16" : "f32"; /* the caller's string may go */
     BRT_TRY(check_length(trainer));
     BRT_TRY(allocate_rows(trainer));
     BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
@@ -154,7 +166,8 @@ static uint64_t bytes_of(const brt_trainer *trainer)
     uint64_t packed = 0;
     for (size_t i = 0; i < trainer->model->parameters.count; i++)
         if (trainer->model->parameters.items[i].matrix)
-            packed += brt_matrix_backward_bytes(trainer->model->parameters.items[i].matrix);
+            packed += brt_matrix_training_bytes(trainer->model->parameters.items[i].matrix,
+                                                uses_bf16(&trainer->options));
     return brt_tape_bytes(trainer->record) + brt_optimizer_bytes(&trainer->model->parameters) + packed +
            2 * trainer->carry.count * sizeof(real) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
@@ -192,11 +205,11 @@ static brt_status check_memory(const brt_trainer *trainer)
     return BRT_OK;
 }
 
-static brt_status enable_backward(const brt_model *model)
+static brt_status enable_training(const brt_model *model, bool bf16)
 {
     for (size_t i = 0; i < model->parameters.count; i++)
         if (model->parameters.items[i].matrix)
-            BRT_TRY(brt_matrix_enable_backward(model->parameters.items[i].matrix));
+            BRT_TRY(brt_matrix_enable_training(model->parameters.items[i].matrix, bf16));
     return BRT_OK;
 }
 
@@ -211,7 +224,7 @@ static brt_status finish(brt_trainer *trainer)
     trainer->optimizer.epsilon = options->epsilon;
     trainer->optimizer.weight_decay = options->weight_decay;
     trainer->optimizer.clip = options->clip;
-    BRT_TRY(enable_backward(trainer->model));
+    BRT_TRY(enable_training(trainer->model, uses_bf16(options)));
     BRT_TRY(brt_tape_commit(trainer->record));
     if (options->profile)
         brt_tape_take_times(trainer->record);

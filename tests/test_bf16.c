@@ -1,0 +1,124 @@
+/* Training with products in bf16: near f32, and as reproducible. */
+#define _GNU_SOURCE
+#include "training.h"
+
+/* Models of tests/golden with gains and gates away from their initial values. */
+static const char *const models[] = {"default_like", "read_earlier_two_writers_one_reader", "all_qk_rmsnorm",
+                                     "odd_sizes"};
+
+#define EACH_MODEL size_t i = 0; i < sizeof models / sizeof models[0]; i++
+
+typedef struct outcome {
+    double loss;
+    float *gradients;
+} outcome;
+
+static brt_trainer_options options_of(const char *dtype, int threads, bool recompute)
+{
+    brt_trainer_options options = plain_options(3);
+    options.dtype = dtype;
+    options.threads = threads;
+    options.recompute = recompute;
+    return options;
+}
+
+/* Two segments, the second with what the first carries on. */
+static outcome train(const char *name, const char *dtype, int threads, bool recompute)
+{
+    brt_model *model = load_golden(name);
+    brt_trainer_options options = options_of(dtype, threads, recompute);
+    brt_trainer *trainer = open_trainer(model, &options);
+    batch b = make_batch(model, 3, 4 * config_of(model, "block_width"), 7);
+    outcome result = {run_segment(trainer, &b), NULL};
+    result.loss += run_segment(trainer, &b);
+    result.gradients = read_all(model, trainer);
+    close_batch(&b);
+    brt_trainer_close(trainer);
+    brt_model_close(model);
+    return result;
+}
+
+static void skip_without_bf16(void)
+{
+    brt_model *model = load_golden(models[0]);
+    brt_trainer_options options = options_of("bf16", 1, false);
+    brt_trainer *trainer = NULL;
+    brt_status status = brt_trainer_open(&trainer, model, &options);
+    if (status != BRT_OK)
+        expect_failure(status, BRT_ERROR_UNSUPPORTED, "train in f32");
+    brt_trainer_close(trainer);
+    brt_model_close(model);
+    if (status != BRT_OK)
+        skip();
+}
+
+static double distance(const float *a, const float *b, size_t count)
+{
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        norm += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / norm);
+}
+
+/* bf16 has 8 bits of precision: each operand is within 0.4 % of its f32. */
+static void near_f32(void **state)
+{
+    (void)state;
+    skip_without_bf16();
+    for (EACH_MODEL) {
+        brt_model *model = load_golden(models[i]);
+        outcome bf16 = train(models[i], "bf16", 2, false), f32 = train(models[i], "f32", 2, false);
+        assert_true(bf16.loss != f32.loss);
+        double error = distance(bf16.gradients, f32.gradients, parameter_total(model));
+        if (!(fabs(bf16.loss - f32.loss) < 2e-3 * f32.loss && error < 0.02))
+            fail_msg("%s: loss %.6f in bf16, %.6f in f32; gradients differ by %.4f of their norm", models[i], bf16.loss,
+                     f32.loss, error);
+        free(bf16.gradients);
+        free(f32.gradients);
+        brt_model_close(model);
+    }
+}
+
+static void expect_same(const char *name, outcome a, outcome b)
+{
+    brt_model *model = load_golden(name);
+    assert_true(a.loss == b.loss);
+    assert_true(same_all(model, a.gradients, b.gradients));
+    free(b.gradients);
+    brt_model_close(model);
+}
+
+static void same_for_any_threads_and_recomputed(void **state)
+{
+    (void)state;
+    skip_without_bf16();
+    for (EACH_MODEL) {
+        outcome one = train(models[i], "bf16", 1, false);
+        expect_same(models[i], one, train(models[i], "bf16", 2, false));
+        expect_same(models[i], one, train(models[i], "bf16", 3, false));
+        expect_same(models[i], one, train(models[i], "bf16", 2, true));
+        free(one.gradients);
+    }
+}
+
+static void unknown_types_are_refused(void **state)
+{
+    (void)state;
+    brt_model *model = load_golden(models[0]);
+    brt_trainer_options options = options_of("f16", 1, false);
+    brt_trainer *trainer = NULL;
+    expect_failure(brt_trainer_open(&trainer, model, &options), BRT_ERROR_ARGUMENT, "no dtype \"f16\"");
+    brt_model_close(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(near_f32),
+        cmocka_unit_test(same_for_any_threads_and_recomputed),
+        cmocka_unit_test(unknown_types_are_refused),
+    };
+    return cmocka_run_group_tests_name("bf16", tests, NULL, NULL);
+}
