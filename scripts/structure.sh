@@ -20,11 +20,11 @@ BEGIN {
     stands_on["model"] = "base kernels tensor ops ckpt"
     stands_on["train"] = "base kernels tensor ops ckpt model data"
 
-    door["<dnnl.h>"] = "src/tensor/gemm_onednn.c"
+    door["<dnnl.h>"] = "src/tensor/onednn.h"
     door["<immintrin.h>"] = "src/kernels/bf16.c src/kernels/vector.h"
     door["<jansson.h>"] = "src/base/json.h cli/output.h"
     door["<lzma.h>"] = door["<zlib.h>"] = "src/data/decompress.c"
-    door["<omp.h>"] = "src/tensor/gemm_onednn.c"
+    door["<omp.h>"] = "src/tensor/onednn.c"
 }
 
 function broken(rule) {
