@@ -361,8 +361,8 @@ typedef struct brt_run_callbacks {
 /* Trains `model` on `train`, validates on `val` (may be NULL). Writes config.json, model.safetensors,
  * optimizer.safetensors, trainer_state.json and metrics.jsonl into options->out. With `resume` the model's weights
  * are replaced by the checkpoint's; its configuration must be the run's. A directory is one process's at a time, and a
- * model in it that has no checkpoint is not overwritten. BRT_INTERRUPTED when should_stop ended it, after the checkpoint. A run that is
- * killed at any moment and resumed gives the bit-identical losses of an uninterrupted one. */
+ * model in it that has no checkpoint is not overwritten. BRT_INTERRUPTED when should_stop ended it, after the
+ * checkpoint. A run that is killed at any moment and resumed gives the bit-identical losses of an uninterrupted one. */
 BRT_API brt_status brt_run(brt_model *model, const brt_dataset *train, const brt_dataset *val,
                            const brt_run_options *options, const brt_run_callbacks *callbacks);
 
