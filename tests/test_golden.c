@@ -330,7 +330,7 @@ static void check_saved(const char *name)
     }
 }
 
-/* Cases whose file is a whole state_dict(), with its `beta` buffers: load_state_dict() of the package wants them all. */
+/* Cases whose file is a whole state_dict() with its `beta` buffers: load_state_dict() of the package wants them all. */
 static void a_saved_model_is_a_state_dict(void **state)
 {
     static const char *const whole[] = {"default_like", "read_earlier_two_writers_one_reader", "all_qk_rmsnorm",

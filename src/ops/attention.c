@@ -40,7 +40,7 @@ typedef struct job {
     const attention *a;
     const real *query, *key, *value;
     real *out;
-    real *maximum, *log_sum;        /* [batch, rows], for the backward pass, else NULL: exp(s - maximum) add up to the sum */
+    real *maximum, *log_sum;        /* [batch, rows], of q . k and its softmax, for the backward pass; or NULL */
     real *key_tiles, *value_tiles;  /* [batch, key_tiles, dim, key_tile]: transposed */
     real *chunks;                   /* few queries: see struct chunk */
     real *scratch;                  /* [threads, scratch_count] */
@@ -347,8 +347,8 @@ static void gather_dout(const job *j, const tile *t, real *dout, real *delta)
     }
 }
 
-/* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and the score has no gradient, not
- * even that of products rounded in different ways. dscores: of the first keys, do . v. */
+/* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and the score has no gradient,
+ * not even that of products rounded in different ways. dscores: of the first keys, do . v. */
 static void replace_delta_of_one_key(const attention *a, const tile *t, const real *dscores, real *delta)
 {
     size_t end = first_key(a, t->batch_row) + 1;

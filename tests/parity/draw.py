@@ -19,7 +19,7 @@ class Draw:
     weight_type: str
     keep_beta: bool
     prefix: str
-    flash: bool          # config.json asks for flash attention: the same numbers, which the package has from PyTorch 2 on
+    flash: bool          # config.json asks for flash attention, which the package has with PyTorch 2: the same
     trained: bool        # also train a model with these arguments and hand it to the package
 
 

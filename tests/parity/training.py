@@ -13,7 +13,8 @@ import reference
 
 STEPS = 12
 LEARNING_RATE = 3e-3
-TOLERANCE = 1e-4  # of losses and norms, relative where they are above 1, and of the last weights: Adam magnifies rounding
+# Of losses, norms and the last weights, relative to the largest where that is above 1: Adam magnifies rounding.
+TOLERANCE = 1e-4
 # The preset trains a batch of 4 on windows of 2 segments, gradients of 4 batches, clipped at 0.5. Dropout draws differ.
 BATCH, SEGMENTS, ACCUMULATION, CLIP = 4, 2, 4, 0.5
 WITHOUT_DROPOUT = ("--xl-memories-dropout", 0, "--state-dropout", 0)
@@ -30,7 +31,8 @@ def train_in_brt(brt, folder, out, steps, learning_rate):
     """The metrics of every step."""
     subprocess.run([brt, "train", "--preset", "reference", "--config", folder / "config.json", "--data",
                     folder / "data.bin", "--out", folder / out, "--steps", str(steps), "--lr", str(learning_rate),
-                    "--quiet", *map(str, WITHOUT_DROPOUT)], check=True, stdout=subprocess.DEVNULL, timeout=SECONDS_PER_RUN)
+                    "--quiet", *map(str, WITHOUT_DROPOUT)],
+                   check=True, stdout=subprocess.DEVNULL, timeout=SECONDS_PER_RUN)
     return [json.loads(line) for line in (folder / out / "metrics.jsonl").read_text().splitlines()]
 
 
