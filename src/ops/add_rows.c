@@ -1,13 +1,13 @@
 /* y[b] = x[b] + added;  dx = dy,  d added = sum over b of dy[b]. */
 #include "ops.h"
 
-#include <string.h>
+#include "../tensor/bulk.h"
 
 static void forward(brt_tape *tape, brt_node *node)
 {
     const brt_tensor *x = node->in[0], *added = node->in[1];
     real *y = node->out[0]->data;
-    memcpy(y, x->data, x->count * sizeof(real));
+    brt_bulk_copy(brt_tape_threads(tape), x->count, x->data, y);
     for (size_t done = 0; done < x->count; done += added->count)
         brt_tape_kernels(tape)->add(added->count, added->data, y + done);
 }
@@ -19,7 +19,7 @@ static void backward(brt_tape *tape, brt_node *node)
     real *dadded = brt_gradient_accumulate(tape, added);
     const real *dy = node->out[0]->gradient;
     if (dx.data)
-        memcpy(dx.data, dy, x->count * sizeof(real));
+        brt_bulk_copy(brt_tape_threads(tape), x->count, dy, dx.data);
     for (size_t done = 0; dadded && brt_tape_running(tape) && done < x->count; done += added->count)
         brt_tape_kernels(tape)->add(added->count, dy + done, dadded);
     brt_gradient_close(tape, x, dx);

@@ -4,8 +4,7 @@
 
 #include "../base/parallel.h"
 #include "../base/size.h"
-
-#include <string.h>
+#include "../tensor/bulk.h"
 
 typedef struct linear {
     const brt_matrix *matrix;
@@ -64,7 +63,7 @@ static void forward(brt_tape *tape, brt_node *node)
     const brt_tensor *bias = node->in[bias_input], *residual = node->in[residual_input];
     real *y = node->out[0]->data;
     if (residual)
-        memcpy(y, residual->data, residual->count * sizeof(real));
+        brt_bulk_copy(brt_tape_threads(tape), residual->count, residual->data, y);
     brt_operand x = make_operand(tape, how->rows * how->in, node->in[x_input]->data, how->rounded);
     brt_status status =
         brt_matrix_forward(how->matrix, brt_tape_threads(tape), how->rows, x, y, residual != NULL);
@@ -104,7 +103,7 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_tensor *x_room = take_room(tape, x_count), *dy_room = take_room(tape, dy_count);
     if (brt_tape_running(tape)) {
         if (dresidual.data)
-            memcpy(dresidual.data, dy, residual->count * sizeof(real));
+            brt_bulk_copy(brt_tape_threads(tape), residual->count, dy, dresidual.data);
         multiply_back(tape, how, make_operand(tape, dy_count, dy, dy_room), make_operand(tape, x_count, x->data, x_room),
                       dx, dx_accumulates, dweight);
         for (size_t row = 0; dbias && row < how->rows; row++)

@@ -2,6 +2,7 @@
 
 #include "../base/clock.h"
 #include "../base/size.h"
+#include "bulk.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -437,7 +438,7 @@ void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradien
     if (!gradient.aside)
         return;
     if (gradient.data)
-        tape->kernels->add(tensor->count, gradient.data, tensor->gradient);
+        brt_bulk_add(tape->kernels, tape->threads, tensor->count, gradient.data, tensor->gradient);
     brt_scratch_free(tape, gradient.aside);
 }
 
