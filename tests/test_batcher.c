@@ -1,43 +1,11 @@
 /* Batches: what rows read, in which order, and that a resumed batcher goes on bit by bit. */
 #define _GNU_SOURCE
-#include "fixture.h"
+#include "scratch.h"
 
 #include "base/file.h"
 #include "data/batcher.h"
 #include "data/crops.h"
 #include "data/pieces.h"
-
-#include <ftw.h>
-#include <unistd.h>
-
-/* ---- a directory of its own ------------------------------------------------------------------------------- */
-
-static char scratch[] = "/tmp/brt-test-batcher-XXXXXX";
-
-static int enter_scratch(void **state)
-{
-    (void)state;
-    return mkdtemp(scratch) && chdir(scratch) == 0 ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
-{
-    (void)info, (void)type, (void)place;
-    return remove(path);
-}
-
-static int leave_scratch(void **state)
-{
-    (void)state;
-    return chdir("/") == 0 ? nftw(scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS) : -1;
-}
-
-static void expect_failure(brt_status status, brt_status expected, const char *part)
-{
-    if (status != expected || !strstr(brt_last_error(), part))
-        fail_msg("%s, \"%s\"; expected %s with \"%s\"", brt_status_name(status), brt_last_error(),
-                 brt_status_name(expected), part);
-}
 
 /* ---- data ------------------------------------------------------------------------------------------------- */
 

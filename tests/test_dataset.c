@@ -1,44 +1,13 @@
 /* Data sets: which files, which tokens, which sentences when something is wrong. */
 #define _GNU_SOURCE
-#include "fixture.h"
+#include "scratch.h"
 
 #include "base/file.h"
 #include "data/decompress.h"
 
-#include <ftw.h>
 #include <lzma.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
-
-/* ---- a directory of its own ------------------------------------------------------------------------------- */
-
-static char scratch[] = "/tmp/brt-test-dataset-XXXXXX";
-
-static int enter_scratch(void **state)
-{
-    (void)state;
-    return mkdtemp(scratch) && chdir(scratch) == 0 ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
-{
-    (void)info, (void)type, (void)place;
-    return remove(path);
-}
-
-static int leave_scratch(void **state)
-{
-    (void)state;
-    return chdir("/") == 0 ? nftw(scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS) : -1;
-}
-
-static void expect_failure(brt_status status, brt_status expected, const char *part)
-{
-    if (status != expected || !strstr(brt_last_error(), part))
-        fail_msg("%s, \"%s\"; expected %s with \"%s\"", brt_status_name(status), brt_last_error(),
-                 brt_status_name(expected), part);
-}
 
 /* ---- files and data sets in one line ---------------------------------------------------------------------- */
 
