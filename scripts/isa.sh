@@ -7,7 +7,7 @@ set -eu
 build=$1
 shift
 
-for isa in generic sse2 avx2 avx512 neon; do
+for isa in generic sse2 avx2 avx512 avx512_bf16 neon; do
     if ! BRT_ISA=$isa "$build/brt" info --preset tiny >/dev/null 2>&1; then
         echo "-- $isa: not on this processor"
         continue

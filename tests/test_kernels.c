@@ -31,6 +31,8 @@ static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 
 #define EACH(element, list) (size_t element##_ = 0, element; \
      element##_ < sizeof(list) / sizeof(list)[0] && (element = (list)[element##_], true); element##_++)
 
+#include "bf16_checks.h"
+
 /* ---- matrix products ------------------------------------------------------------------------------------ */
 
 static void check_matmul_case(size_t m, size_t n, size_t k, bool transposed, bool accumulate)
@@ -131,34 +133,6 @@ static void check_scale_add(void)
         fast->scale_add(n, 0.3f, x, -1.7f, y);
         plain->scale_add(n, 0.3f, x, -1.7f, want);
         expect_close("scale_add", n, y, want, 1.5e-7);
-        free_buffers();
-    }
-}
-
-/* Every kind of number: ties between two bf16 numbers, overflow to infinity, what is below the smallest, no number. */
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static void check_to_bf16(void)
-{
-    static const uint32_t special[] = {0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0xbf808000, 0x7f7fffff,
-                                       0x7f800000, 0xff800000, 0x7f800001, 0xffc00000, 0x7fffffff, 0x00000001,
-                                       0x80000000, 0x00008000};
-    for EACH (n, lengths) {
-        float *x = make_random(n, -1e3f, 1e3f);
-        uint16_t *got = (uint16_t *)make(n), *want = (uint16_t *)make(n);
-        for (size_t i = 0; i < n; i++)
-            if (i % 3 == 1)
-                x[i] = float_of(special[i / 3 % (sizeof special / sizeof special[0])]);
-        fast->to_bf16(n, x, got);
-        plain->to_bf16(n, x, want);
-        for (size_t i = 0; i < n; i++)
-            if (got[i] != want[i])
-                fail_msg("%s: to_bf16(%a) is %04x, plain %04x", fast->isa, (double)x[i], got[i], want[i]);
         free_buffers();
     }
 }

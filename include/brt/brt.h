@@ -79,7 +79,7 @@ BRT_API const char *brt_last_error(void);
 /* "0.1.0" */
 BRT_API const char *brt_version(void);
 
-/* The instruction set whose kernels are in use: "avx512", "avx2", "sse2", "neon" or "generic". It is chosen
+/* The instruction set whose kernels are in use: "avx512_bf16", "avx512", "avx2", "sse2", "neon" or "generic". It is chosen
  * for the processor at the first call, or forced by the environment variable BRT_ISA. An unknown or
  * unavailable name there makes model creation and loading fail with a sentence. */
 BRT_API const char *brt_isa(void);

@@ -29,6 +29,11 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+static bool has_avx512_bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 /* Every table of this build, from slowest to fastest. */
@@ -39,6 +44,7 @@ static const candidate candidates[] = {
     {&brt_kernels_sse2, always},
     {&brt_kernels_avx2, has_avx2},
     {&brt_kernels_avx512, has_avx512},
+    {&brt_kernels_avx512_bf16, has_avx512_bf16},
 #elif defined(__aarch64__)
     {&brt_kernels_neon, always},
 #endif
@@ -110,7 +116,7 @@ const char *brt_isa(void)
 bool brt_kernels_have_bf16(const brt_kernels *kernels)
 {
 #if defined(__x86_64__) && !defined(BRT_REAL_DOUBLE)
-    return kernels == &brt_kernels_avx512 && __builtin_cpu_supports("avx512bf16");
+    return kernels == &brt_kernels_avx512_bf16;
 #else
     (void)kernels;
     return false;

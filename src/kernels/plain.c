@@ -21,6 +21,29 @@ static void matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, si
         }
 }
 
+static real value_of_bf16(uint32_t half)
+{
+    uint32_t bits = half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
+                        const uint32_t *b, size_t b_row, real *c, size_t c_row, bool accumulate)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            real sum = accumulate ? c[i * c_row + j] : 0;
+            for (size_t p = 0; p < k; p++) {
+                uint32_t left = a[i * a_row + p * a_column], right = b[p * b_row + j];
+                sum += value_of_bf16(left & 0xffff) * value_of_bf16(right & 0xffff);
+                sum += value_of_bf16(left >> 16) * value_of_bf16(right >> 16);
+            }
+            c[i * c_row + j] = sum;
+        }
+}
+
 static real dot(size_t n, const real *x, const real *y)
 {
     real sum = 0;
@@ -66,15 +89,28 @@ static void scale_add(size_t n, real a, const real *x, real b, real *y)
         y[i] = a * x[i] + b * y[i];
 }
 
+static uint32_t bf16_of(real x)
+{
+    float value = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+    return (isnan(value) ? quiet : rounded) >> 16;
+}
+
 static void to_bf16(size_t n, const real *x, uint16_t *y)
 {
-    for (size_t i = 0; i < n; i++) {
-        float value = (float)x[i];
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
-        y[i] = (uint16_t)((isnan(value) ? quiet : rounded) >> 16);
-    }
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint16_t)bf16_of(x[i]);
+}
+
+static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_stride, uint32_t *y, size_t y_stride)
+{
+    for (size_t r = 0; r < rows; r += 2)
+        for (size_t i = 0; i < columns; i++) {
+            uint32_t second = r + 1 < rows ? bf16_of(x[(r + 1) * x_stride + i]) : 0;
+            y[r / 2 * y_stride + i] = bf16_of(x[r * x_stride + i]) | second << 16;
+        }
 }
 
 static void sum_squares(size_t n, const real *x, double *sum)

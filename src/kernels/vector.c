@@ -5,6 +5,7 @@
 
 #include "tables.h"
 #include "vector_matmul.h"
+#include "vector_pairs.h"
 #include "vector_peak.h"
 #include "vector_rows.h"
 #include "vector_softmax.h"

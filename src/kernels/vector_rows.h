@@ -26,29 +26,6 @@ static void scale_add(size_t n, real a, const real *x, real b, real *y)
         vec_store_upto(y + i, n - i, a * vec_load_upto(x + i, n - i) + b * vec_load_upto(y + i, n - i));
 }
 
-typedef uint16_t short_vec __attribute__((vector_size(BRT_VECTOR_BYTES / 2)));
-typedef uint32_t uvec __attribute__((vector_size(BRT_VECTOR_BYTES)));
-
-static inline short_vec vec_to_bf16(vec v)
-{
-    uvec bits = (uvec)v, rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
-    uvec is_number = (uvec)(v == v);
-    return __builtin_convertvector(((is_number & rounded) | (~is_number & quiet)) >> 16, short_vec);
-}
-
-static void to_bf16(size_t n, const real *x, uint16_t *y)
-{
-    size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        short_vec part = vec_to_bf16(vec_load(x + i));
-        memcpy(y + i, &part, sizeof part);
-    }
-    if (i < n) {
-        short_vec part = vec_to_bf16(vec_load_part(x + i, n - i));
-        memcpy(y + i, &part, (n - i) * sizeof *y);
-    }
-}
-
 typedef float half_vec __attribute__((vector_size(BRT_VECTOR_BYTES / 2)));
 typedef double wide_vec __attribute__((vector_size(BRT_VECTOR_BYTES)));
 

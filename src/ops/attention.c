@@ -5,9 +5,11 @@
  *
  * Keys and values are the heads' common ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes
  * a tile of these rows through the keys tile by tile; several heads of one query see the same keys, so a tile of few
- * queries wastes little at the diagonal. Keys (and, backward, values) are transposed first, once for all rows, into
- * tiles of their own: [tiles, dim, key_tile]. */
+ * queries wastes little at the diagonal. Keys (and, backward, values) are prepared first, once for all rows, in tiles of
+ * their own. A recording tape that uses bf16 has bf16 products; a cache's few queries are always f32. */
 #include "attention.h"
+
+#include "attention_products.h"
 
 #include "../base/parallel.h"
 #include "../base/size.h"
@@ -16,10 +18,8 @@
 #include <string.h>
 
 enum {
-    row_tile = 66,  /* of queries: a multiple of the rows of a register tile */
-    key_tile = 128,
-    key_stride = 128, /* of a row of scores and of a transposed tile */
-    key_padding = 16, /* scores are computed for so many keys at a time, seen or not */
+    row_tile = BRT_ROW_TILE,
+    key_tile = BRT_KEY_TILE,
     few_queries = 8, /* up to here a task takes one query and some of the keys */
     key_chunk = 256, /* as many */
     /* Tasks of the backward pass: enough for 16 cores, few enough that their own sums of dk and dv cost little. */
@@ -28,6 +28,7 @@ enum {
 
 typedef struct attention {
     brt_attention how;
+    brt_tiles tiles;
     size_t batch, rows, dim; /* rows: queries * heads */
     size_t key_rows;         /* in memory, per batch row: with the other shapes they decide how work is cut */
     size_t keys;             /* of those, the ones that any query may see */
@@ -41,7 +42,7 @@ typedef struct job {
     const real *query, *key, *value;
     real *out;
     real *maximum, *log_sum;        /* [batch, rows], of q . k and its softmax, for the backward pass; or NULL */
-    real *key_tiles, *value_tiles;  /* [batch, key_tiles, dim, key_tile]: transposed */
+    real *key_tiles, *value_tiles;  /* [batch, key_tiles, prepared tile] */
     real *chunks;                   /* few queries: see struct chunk */
     real *scratch;                  /* [threads, scratch_count] */
     size_t scratch_count;
@@ -122,42 +123,34 @@ static size_t key_index(const attention *a, size_t batch_row, size_t key)
     return (batch_row * a->key_rows + key) * a->dim;
 }
 
-static size_t transposed_index(const attention *a, size_t batch_row, size_t index)
+/* Of a prepared tile. */
+static size_t prepared_index(const attention *a, size_t batch_row, size_t index)
 {
-    return (batch_row * a->key_tiles + index) * a->dim * key_stride;
+    return (batch_row * a->key_tiles + index) * brt_tiles_key_reals(&a->tiles);
 }
 
-static size_t transposed_count(const attention *a)
+static size_t prepared_count(const attention *a)
 {
-    return a->batch * a->key_tiles * a->dim * key_stride;
+    return prepared_index(a, a->batch, 0);
 }
 
 /* ---- steps both directions take ------------------------------------------------------------------------- */
 
-static void transpose_task(void *context, size_t task, int thread)
+/* Forward reads keys transposed and values by rows, backward both transposed and keys by rows. */
+static void prepare_task(void *context, size_t task, int thread)
 {
     const job *j = context;
     const attention *a = j->a;
     size_t batch_row = task / a->key_tiles, index = task % a->key_tiles;
-    size_t first = first_key(a, batch_row) + index * key_tile, at = transposed_index(a, batch_row, index);
+    size_t first = first_key(a, batch_row) + index * key_tile, at = prepared_index(a, batch_row, index);
     (void)thread;
     if (first >= a->keys)
         return;
     size_t count = brt_min_size(key_tile, a->keys - first), from = key_index(a, batch_row, first);
-    j->kernels->transpose(count, a->dim, j->key + from, a->dim, j->key_tiles + at, key_stride);
+    brt_tiles_transpose(&a->tiles, count, j->key + from, j->key_tiles + at);
     if (j->value_tiles)
-        j->kernels->transpose(count, a->dim, j->value + from, a->dim, j->value_tiles + at, key_stride);
-}
-
-/* products [rows, key_tile] = x [rows, dim] times a transposed tile. Whole vectors of keys are computed: what is beyond
- * the last one seen is never read. */
-static void multiply_transposed(const job *j, size_t rows, const real *x, const real *tiles, size_t batch_row,
-                                const key_range *keys, real *products)
-{
-    const attention *a = j->a;
-    size_t count = brt_ceil_div(keys->count, key_padding) * key_padding;
-    j->kernels->matmul(rows, count, a->dim, x, a->dim, 1, tiles + transposed_index(a, batch_row, keys->index),
-                       key_stride, products, key_stride, false);
+        brt_tiles_transpose(&a->tiles, count, j->value + from, j->value_tiles + at);
+    brt_tiles_pair_keys(&a->tiles, count, (j->value_tiles ? j->key : j->value) + from, j->key_tiles + at);
 }
 
 /* The tile of a task; the last rows, which see the most keys, first. */
@@ -169,10 +162,11 @@ static tile tile_at(const attention *a, size_t batch_row, size_t item)
 
 /* ---- forward, many queries ----------------------------------------------------------------------------- */
 
-/* Of one thread: out [row_tile, dim], scores [row_tile or heads, key_tile]. */
+/* Of one thread: out [row_tile, dim], scores [row_tile or heads, key_tile], and room for the products. */
 static size_t forward_scratch(const attention *a)
 {
-    return row_tile * a->dim + brt_max_size(row_tile, a->how.heads) * key_stride;
+    return row_tile * a->dim + brt_max_size(row_tile, a->how.heads) * key_tile + brt_rows_reals(&a->tiles) +
+           brt_weights_reals(&a->tiles);
 }
 
 /* Divides by the sums and puts the rows where they belong; a row that saw nothing gets 0. */
@@ -193,16 +187,19 @@ static void forward_tile(const job *j, const tile *t, real *scratch)
     const attention *a = j->a;
     size_t dim = a->dim, visible[row_tile];
     real *out = scratch, *scores = out + row_tile * dim, maximum[row_tile], sum[row_tile] = {0};
+    real *rows_room = scores + row_tile * key_tile, *weights_room = rows_room + brt_rows_reals(&a->tiles);
+    brt_rows query = brt_rows_prepare(&a->tiles, t->count, j->query + query_index(a, t), rows_room);
     key_range keys;
     for (size_t i = 0; i < t->count; i++)
         maximum[i] = -(real)INFINITY;
     memset(out, 0, t->count * dim * sizeof *out);
     for (size_t index = 0; keys_at(a, t, index, &keys); index++) {
-        multiply_transposed(j, t->count, j->query + query_index(a, t), j->key_tiles, t->batch_row, &keys, scores);
+        const real *prepared = j->key_tiles + prepared_index(a, t->batch_row, index);
+        brt_scores(&a->tiles, &query, keys.count, prepared, scores);
         j->kernels->softmax_step(t->count, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
-                                 key_stride, maximum, sum, dim, out, dim);
-        j->kernels->matmul(t->count, dim, keys.count, scores, key_stride, 1,
-                           j->value + key_index(a, t->batch_row, keys.first), dim, out, dim, true);
+                                 key_tile, maximum, sum, dim, out, dim);
+        brt_add_weighted(&a->tiles, t->count, keys.count, scores, j->value + key_index(a, t->batch_row, keys.first),
+                         prepared, out, weights_room);
     }
     finish_tile(j, t, maximum, sum, out);
 }
@@ -259,11 +256,11 @@ static void chunk_task(void *context, size_t task, int thread)
         c.maximum[h] = -(real)INFINITY;
     for (; first < end; first += key_tile) {
         size_t count = brt_min_size(key_tile, end - first), at = key_index(a, t.batch_row, first);
-        j->kernels->matvec(t.count, count, dim, j->query + query_index(a, &t), dim, j->key + at, dim, scores, key_stride,
+        j->kernels->matvec(t.count, count, dim, j->query + query_index(a, &t), dim, j->key + at, dim, scores, key_tile,
                            false);
-        j->kernels->softmax_step(t.count, count, a->how.scale, NULL, scores, key_stride, c.maximum, c.sum, dim, c.out,
+        j->kernels->softmax_step(t.count, count, a->how.scale, NULL, scores, key_tile, c.maximum, c.sum, dim, c.out,
                                  dim);
-        j->kernels->matmul(t.count, dim, count, scores, key_stride, 1, j->value + at, dim, c.out, dim, true);
+        j->kernels->matmul(t.count, dim, count, scores, key_tile, 1, j->value + at, dim, c.out, dim, true);
     }
 }
 
@@ -323,17 +320,18 @@ static void forward(brt_tape *tape, brt_node *node)
             join_chunks(&j, query);
     } else {
         j.key_tiles = taken->key_tiles->data;
-        brt_parallel_for(threads, a->batch * a->key_tiles, transpose_task, &j);
+        brt_parallel_for(threads, a->batch * a->key_tiles, prepare_task, &j);
         brt_parallel_for(threads, a->batch * a->row_tiles, forward_task, &j);
     }
 }
 
 /* ---- backward -------------------------------------------------------------------------------------------- */
 
-/* Of one thread: dout and dquery [row_tile, dim], scores and dscores [row_tile, key_tile]. */
+/* Of one thread: dout and dquery [row_tile, dim], scores and dscores [row_tile, key_tile], and room for the products. */
 static size_t backward_scratch(const attention *a)
 {
-    return 2 * row_tile * a->dim + 2 * row_tile * key_stride;
+    return 2 * row_tile * a->dim + 2 * row_tile * key_tile + 2 * brt_rows_reals(&a->tiles) +
+           brt_weights_reals(&a->tiles);
 }
 
 /* dout of the tile's rows in one piece, and delta = dout . out of each. */
@@ -353,34 +351,53 @@ static void replace_delta_of_one_key(const attention *a, const tile *t, const re
 {
     size_t end = first_key(a, t->batch_row) + 1;
     for (size_t i = 0; i < t->count && end_key(a, t->first + i) <= end; i++)
-        delta[i] = dscores[i * key_stride];
+        delta[i] = dscores[i * key_tile];
+}
+
+/* What a tile of rows brings to each tile of keys, and the gradients it adds to. */
+typedef struct backward_rows {
+    brt_rows query, dout;
+    real *delta;                  /* [rows]: dout . out */
+    real *dquery, *dkey, *dvalue; /* [rows, dim], [key_rows, dim] */
+    real *scratch;                /* scores and dscores [row_tile, key_tile], and room for the products */
+} backward_rows;
+
+static void backward_keys(const job *j, const tile *t, const backward_rows *r, const key_range *keys)
+{
+    const attention *a = j->a;
+    size_t visible[row_tile], prepared = prepared_index(a, t->batch_row, keys->index), at = keys->first * a->dim;
+    real *scores = r->scratch, *dscores = scores + row_tile * key_tile, *room = dscores + row_tile * key_tile;
+    brt_scores(&a->tiles, &r->query, keys->count, j->key_tiles + prepared, scores);
+    brt_scores(&a->tiles, &r->dout, keys->count, j->value_tiles + prepared, dscores);
+    if (keys->index == 0)
+        replace_delta_of_one_key(a, t, dscores, r->delta);
+    j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, count_visible(a, t, keys, visible), scores,
+                                      key_tile, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), r->delta,
+                                      dscores, key_tile);
+    brt_add_transposed(&a->tiles, keys->count, scores, &r->dout, r->dvalue + at, room);
+    brt_add_transposed(&a->tiles, keys->count, dscores, &r->query, r->dkey + at, room);
+    brt_add_weighted(&a->tiles, t->count, keys->count, dscores, j->key + key_index(a, t->batch_row, keys->first),
+                     j->key_tiles + prepared, r->dquery, room);
 }
 
 static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue, real *scratch)
 {
     const attention *a = j->a;
-    const brt_kernels *kernels = j->kernels;
-    size_t dim = a->dim, rows = t->count, visible[row_tile];
-    real *dout = scratch, *scores = dout + 2 * row_tile * dim, *dscores = scores + row_tile * key_stride;
-    real *dquery = j->dquery ? j->dquery + query_index(a, t) : dout + row_tile * dim, delta[row_tile];
-    const real *query = j->query + query_index(a, t);
-    key_range keys;
+    size_t size = row_tile * a->dim, prepared = brt_rows_reals(&a->tiles);
+    real *dout = scratch, *no_dquery = dout + size, *query_room = no_dquery + size, *dout_room = query_room + prepared;
+    real delta[row_tile];
     gather_dout(j, t, dout, delta);
-    memset(dquery, 0, rows * dim * sizeof *dquery);
-    for (size_t index = 0; keys_at(a, t, index, &keys); index++) {
-        size_t at = keys.first * dim;
-        multiply_transposed(j, rows, query, j->key_tiles, t->batch_row, &keys, scores);
-        multiply_transposed(j, rows, dout, j->value_tiles, t->batch_row, &keys, dscores);
-        if (index == 0)
-            replace_delta_of_one_key(a, t, dscores, delta);
-        kernels->softmax_tile_backward(rows, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
-                                       key_stride, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), delta,
-                                       dscores, key_stride);
-        kernels->matmul(keys.count, dim, rows, scores, 1, key_stride, dout, dim, dvalue + at, dim, true);
-        kernels->matmul(keys.count, dim, rows, dscores, 1, key_stride, query, dim, dkey + at, dim, true);
-        kernels->matmul(rows, dim, keys.count, dscores, key_stride, 1,
-                        j->key + key_index(a, t->batch_row, keys.first), dim, dquery, dim, true);
-    }
+    backward_rows r = {.query = brt_rows_prepare(&a->tiles, t->count, j->query + query_index(a, t), query_room),
+                       .dout = brt_rows_prepare(&a->tiles, t->count, dout, dout_room),
+                       .delta = delta,
+                       .dquery = j->dquery ? j->dquery + query_index(a, t) : no_dquery,
+                       .dkey = dkey,
+                       .dvalue = dvalue,
+                       .scratch = dout_room + prepared};
+    key_range keys;
+    memset(r.dquery, 0, t->count * a->dim * sizeof(real));
+    for (size_t index = 0; keys_at(a, t, index, &keys); index++)
+        backward_keys(j, t, &r, &keys);
 }
 
 static void backward_task(void *context, size_t task, int thread)
@@ -427,7 +444,7 @@ static void run_backward(brt_tape *tape, job *j)
 {
     const attention *a = j->a;
     int threads = brt_tape_threads(tape);
-    brt_parallel_for(threads, a->batch * a->key_tiles, transpose_task, j);
+    brt_parallel_for(threads, a->batch * a->key_tiles, prepare_task, j);
     brt_parallel_for(threads, a->batch * a->groups, backward_task, j);
     brt_parallel_for(threads, a->batch * a->key_tiles, combine_task, j);
 }
@@ -438,7 +455,7 @@ static void backward(brt_tape *tape, brt_node *node)
     size_t scratch_count = backward_scratch(a), parts = a->batch * a->groups * a->key_rows * a->dim;
     brt_gradient dquery = brt_gradient_open(tape, node->in[0]), dkey = brt_gradient_open(tape, node->in[1]);
     brt_gradient dvalue = brt_gradient_open(tape, node->in[2]);
-    brt_tensor *tiles = brt_scratch(tape, 2 * transposed_count(a)), *partial = brt_scratch(tape, 2 * parts);
+    brt_tensor *tiles = brt_scratch(tape, 2 * prepared_count(a)), *partial = brt_scratch(tape, 2 * parts);
     brt_tensor *scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * scratch_count);
     if (brt_tape_running(tape)) {
         job j = {.kernels = brt_tape_kernels(tape),
@@ -450,7 +467,7 @@ static void backward(brt_tape *tape, brt_node *node)
                  .maximum = node->out[1]->data,
                  .log_sum = node->out[1]->data + a->batch * a->rows,
                  .key_tiles = tiles->data,
-                 .value_tiles = tiles->data + transposed_count(a),
+                 .value_tiles = tiles->data + prepared_count(a),
                  .scratch = scratch->data,
                  .scratch_count = scratch_count,
                  .dout = node->out[0]->gradient,
@@ -471,7 +488,7 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "attention", .forward = forward, .backward = backward};
 
-static attention measure(const brt_tensor *query, const brt_tensor *key, const brt_attention *how)
+static attention measure(const brt_tape *tape, const brt_tensor *query, const brt_tensor *key, const brt_attention *how)
 {
     size_t queries = query->shape[1];
     attention a = {.how = *how,
@@ -480,6 +497,8 @@ static attention measure(const brt_tensor *query, const brt_tensor *key, const b
                    .dim = query->shape[3],
                    .key_rows = key->shape[1],
                    .keys = key->shape[1]};
+    a.tiles = (brt_tiles){brt_tape_kernels(tape), brt_tape_recording(tape) && brt_tape_has_bf16(tape) && a.dim % 2 == 0,
+                          a.dim};
     if (how->causal)
         a.keys = brt_min_size(a.keys, how->first_query + queries);
     a.row_tiles = brt_ceil_div(a.rows, row_tile);
@@ -502,13 +521,13 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
                       brt_tensor *out)
 {
     bool recording = brt_tape_recording(tape);
-    attributes taken = {.a = measure(query, key, how)};
+    attributes taken = {.a = measure(tape, query, key, how)};
     const attention *a = &taken.a;
     brt_tensor *sums = recording ? brt_tape_tensor(tape, BRT_SHAPE(2, a->batch, a->rows)) : NULL;
     if (!recording && query->shape[1] <= few_queries)
         taken.chunks = brt_scratch(tape, chunk_tasks(a) * chunk_reals(a));
     else
-        taken.key_tiles = brt_scratch(tape, transposed_count(a));
+        taken.key_tiles = brt_scratch(tape, prepared_count(a));
     taken.scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * forward_scratch(a));
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
