@@ -465,6 +465,12 @@ static void wrong_calls_are_refused_and_change_nothing(void **state)
     expect_failure(brt_stream_reset(stream, 2), BRT_ERROR_ARGUMENT, "there is no row 2");
     expect_failure(brt_stream_memories(stream, 3, found), BRT_ERROR_ARGUMENT, "there is no layer 3");
     expect_failure(brt_stream_states(stream, 1, found), BRT_ERROR_ARGUMENT, "there is no state 1");
+    brt_stream_options crowded = brt_stream_options_init();
+    brt_stream *other;
+    crowded.threads = 1025;
+    expect_failure(brt_stream_open(&other, in.model, &crowded), BRT_ERROR_ARGUMENT, "threads is 1025");
+    crowded.threads = -1;
+    expect_failure(brt_stream_open(&other, in.model, &crowded), BRT_ERROR_ARGUMENT, "threads is -1");
     assert_ok(brt_stream_feed(stream, NULL, 0, NULL));
     feed_range(stream, &in, 2, in.time - 2, found);
     assert_true(difference(found, expected, in.rows * in.time * in.classes) <= rounding);

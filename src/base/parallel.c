@@ -264,3 +264,13 @@ int brt_processor_count(void)
         return CPU_COUNT(&set);
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
+
+brt_status brt_count_threads(int option, int *threads)
+{
+    if (option < 0 || option > most_threads)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "threads is %d; it must lie between 0 (all processors) and %d", option,
+                        most_threads);
+    int processors = brt_processor_count();
+    *threads = option ? option : processors < most_threads ? processors : most_threads;
+    return BRT_OK;
+}

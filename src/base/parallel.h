@@ -4,6 +4,8 @@
 #ifndef BRT_BASE_PARALLEL_H
 #define BRT_BASE_PARALLEL_H
 
+#include "status.h"
+
 #include <stddef.h>
 
 typedef void brt_task(void *context, size_t task, int thread);
@@ -15,5 +17,7 @@ void brt_parallel_for(int threads, size_t tasks, brt_task *task, void *context);
 
 /* Processors this process may use. */
 int brt_processor_count(void);
+/* The number of threads that an option stands for: 0 is one for each of these processors. */
+brt_status brt_count_threads(int option, int *threads);
 
 #endif

@@ -352,6 +352,14 @@ const char *brt_safetensors_metadata(const brt_safetensors *file, const char *ke
     return json_string_value(json_object_get(json_object_get(file->header, metadata_key), key));
 }
 
+bool brt_safetensors_has_shape(const brt_tensor_info *tensor, size_t dims, const size_t *shape)
+{
+    bool same = tensor->dims == dims;
+    for (size_t i = 0; same && i < dims; i++)
+        same = tensor->shape[i] == shape[i];
+    return same;
+}
+
 const char *brt_safetensors_path(const brt_safetensors *file)
 {
     return file->path;

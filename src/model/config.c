@@ -399,6 +399,17 @@ brt_status brt_config_json(const brt_config *config, char **out)
     return *out ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the configuration as JSON");
 }
 
+brt_status brt_config_save(const brt_config *config, const char *dir)
+{
+    char *path = brt_path_join(dir, "config.json");
+    json_t *object = brt_config_to_json(config);
+    brt_status status = path && object ? brt_json_save(object, path)
+                                       : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the configuration in %s", dir);
+    json_decref(object);
+    free(path);
+    return status;
+}
+
 int64_t brt_config_get(const brt_config *config, const char *name)
 {
     const key *k = find_key(name);

@@ -28,6 +28,8 @@ struct brt_config {
 brt_status brt_config_from_json(brt_config *config, const json_t *object, const char *what);
 /* A new object with every key. NULL when out of memory. */
 json_t *brt_config_to_json(const brt_config *config);
+/* Writes DIR/config.json. */
+brt_status brt_config_save(const brt_config *config, const char *dir);
 /* Width of the feed-forward's hidden layer: int(dim * ff_mult * 2 / 3). */
 size_t brt_config_ff_inner(const brt_config *config);
 /* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */

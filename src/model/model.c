@@ -3,6 +3,7 @@
 #include "../base/size.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- making ------------------------------------------------------------------------------------------ */
 
@@ -194,4 +195,13 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x)
 {
     return brt_op_linear(tape, brt_op_layer_norm(tape, x, model->final_gain), &model->to_logits, NULL);
+}
+
+void brt_model_split_memory(const brt_model *model, const real *raw, size_t count, real *out)
+{
+    size_t head = (size_t)model->config.dim_head;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
+        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
+    }
 }

@@ -38,6 +38,9 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x);
 
+/* A layer's memory, [count, 2 * dim_head] as it is carried, -> [2, count, dim_head]: keys, then values. */
+void brt_model_split_memory(const brt_model *model, const real *raw, size_t count, real *out);
+
 /* The sentence of a token that is not in the vocabulary. */
 brt_status brt_model_check_tokens(const brt_model *model, const int32_t *tokens, size_t count);
 

@@ -18,16 +18,6 @@ static bool ends_with(const char *name, const char *end)
     return length >= tail && strcmp(name + length - tail, end) == 0;
 }
 
-static bool same_shape(const brt_tensor *tensor, const brt_tensor_info *info)
-{
-    if (tensor->dims != info->dims)
-        return false;
-    for (size_t i = 0; i < tensor->dims; i++)
-        if (tensor->shape[i] != info->shape[i])
-            return false;
-    return true;
-}
-
 static void print_shape(char *text, size_t size, size_t dims, const size_t *shape)
 {
     size_t used = (size_t)snprintf(text, size, "[");
@@ -54,7 +44,7 @@ static brt_status read_parameter(const brt_safetensors *file, const char *prefix
     if (!brt_safetensors_find(file, name, &info))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: there is no \"%s\", which the configuration asks for",
                         brt_safetensors_path(file), name);
-    if (!same_shape(&parameter->tensor, &info))
+    if (!brt_safetensors_has_shape(&info, parameter->tensor.dims, parameter->tensor.shape))
         return wrong_shape(file, parameter, &info);
     bool is_real = info.dtype[0] == 'F' || strcmp(info.dtype, "BF16") == 0;
     if (!is_real)
@@ -194,26 +184,14 @@ static brt_status write_parameters(const brt_model *model, const char *path)
     return status;
 }
 
-static brt_status write_config(const brt_config *config, const char *path)
-{
-    json_t *object = brt_config_to_json(config);
-    if (!object)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving %s", path);
-    brt_status status = brt_json_save(object, path);
-    json_decref(object);
-    return status;
-}
-
 brt_status brt_model_save(const brt_model *model, const char *dir)
 {
     BRT_TRY(brt_make_directory(dir));
-    char *config = brt_path_join(dir, "config.json"), *weights = brt_path_join(dir, "model.safetensors");
-    brt_status status = config && weights ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", dir);
-    if (status == BRT_OK)
-        status = write_config(&model->config, config);
-    if (status == BRT_OK)
-        status = write_parameters(model, weights);
-    free(config);
+    BRT_TRY(brt_config_save(&model->config, dir));
+    char *weights = brt_path_join(dir, "model.safetensors");
+    if (!weights)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the path of %s", dir);
+    brt_status status = write_parameters(model, weights);
     free(weights);
     return status;
 }

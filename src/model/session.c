@@ -116,10 +116,7 @@ static brt_status check_item(const brt_safetensors *file, const item *wanted, br
     if (!brt_safetensors_find(file, wanted->name, found) || strcmp(found->dtype, wanted->dtype) != 0)
         return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s has no \"%s\" of type %s", brt_safetensors_path(file),
                         wanted->name, wanted->dtype);
-    bool same = found->dims == wanted->dims;
-    for (size_t i = 0; same && i < found->dims; i++)
-        same = found->shape[i] == wanted->shape[i];
-    if (!same)
+    if (!brt_safetensors_has_shape(found, wanted->dims, wanted->shape))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s is of another model or number of rows: \"%s\" has another "
                         "shape than this stream's",
                         brt_safetensors_path(file), wanted->name);

@@ -128,7 +128,8 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->carried = calloc(model->containers + 1, sizeof *stream->carried);
     if (!stream->window || !stream->carried)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
-    int threads = options->threads > 0 ? options->threads : brt_processor_count();
+    int threads;
+    BRT_TRY(brt_count_threads(options->threads, &threads));
     BRT_TRY(brt_tape_create(&stream->tape, model->kernels, threads));
     return plan(stream);
 }
@@ -455,12 +456,8 @@ brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *ou
 {
     if (layer >= stream->model->depth)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, stream->model->depth);
-    size_t head = dim_head(stream), count = stream->rows * brt_stream_memory_length(stream);
-    const real *raw = stream->window[layer].memory;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
-        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
-    }
+    brt_model_split_memory(stream->model, stream->window[layer].memory,
+                           stream->rows * brt_stream_memory_length(stream), out);
     return BRT_OK;
 }
 

@@ -121,12 +121,11 @@ static brt_status measure_reading(int threads, double *gbytes_per_s)
 
 brt_status brt_machine_measure(int threads, brt_machine *out)
 {
-    if (threads < 0 || !out)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "brt_machine_measure: threads must not be negative, out not NULL");
     burst b = {0};
     float result;
     BRT_TRY(brt_kernels_select(&b.kernels));
-    *out = (brt_machine){.threads = threads ? threads : brt_processor_count()};
+    *out = (brt_machine){0};
+    BRT_TRY(brt_count_threads(threads, &out->threads));
     double vectors = 2.0 * BRT_PEAK_CHAINS;
     out->peak_f32_gflops = measure_peak(out->threads, f32_task, &b, vectors * b.kernels->lanes);
     if (brt_bf16_peak(1, &result))

@@ -101,9 +101,8 @@ brt_status brt_checkpoint_save(const brt_trainer *trainer, const json_t *state, 
 static brt_status check_tensor(const brt_safetensors *file, const brt_tensor_source *wanted, brt_tensor_info *found)
 {
     bool there = brt_safetensors_find(file, wanted->name, found);
-    bool same = there && strcmp(found->dtype, wanted->dtype) == 0 && found->dims == wanted->dims;
-    for (size_t i = 0; same && i < found->dims; i++)
-        same = found->shape[i] == wanted->shape[i];
+    bool same = there && strcmp(found->dtype, wanted->dtype) == 0 &&
+                brt_safetensors_has_shape(found, wanted->dims, wanted->shape);
     if (!same)
         return BRT_FAIL(BRT_ERROR_MISMATCH,
                         "the checkpoint %s is of another model, batch or configuration: \"%s\" is %s",

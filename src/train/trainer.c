@@ -79,11 +79,6 @@ static bool uses_bf16(const brt_trainer_options *options)
     return strcmp(options->dtype, "bf16") == 0;
 }
 
-static int thread_count(const brt_trainer_options *options)
-{
-    return options->threads > 0 ? options->threads : brt_processor_count();
-}
-
 static brt_segment_run make_run(brt_trainer *trainer)
 {
     return (brt_segment_run){.model = trainer->model,
@@ -101,7 +96,7 @@ static brt_segment_run make_run(brt_trainer *trainer)
 /* Plans a whole segment, without memory: the tape then knows its peak. */
 static brt_status plan(brt_trainer *trainer, bool recording, brt_tape **out)
 {
-    BRT_TRY(brt_tape_create(out, trainer->model->kernels, thread_count(&trainer->options)));
+    BRT_TRY(brt_tape_create(out, trainer->model->kernels, trainer->options.threads));
     brt_tape_record(*out, recording);
     if (uses_bf16(&trainer->options))
         brt_tape_use_bf16(*out);
@@ -151,6 +146,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     trainer->model = model;
     trainer->options = *options;
     trainer->options.dtype = uses_bf16(options) ? "bf16" : "f32"; /* the caller's string may go */
+    BRT_TRY(brt_count_threads(options->threads, &trainer->options.threads));
     BRT_TRY(check_length(trainer));
     BRT_TRY(allocate_rows(trainer));
     BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
@@ -218,7 +214,7 @@ static brt_status finish(brt_trainer *trainer)
     const brt_trainer_options *options = &trainer->options;
     BRT_TRY(check_memory(trainer));
     BRT_TRY(brt_optimizer_create(&trainer->optimizer, trainer->model->kernels, &trainer->model->parameters,
-                                 thread_count(options)));
+                                 options->threads));
     trainer->optimizer.beta1 = options->beta1;
     trainer->optimizer.beta2 = options->beta2;
     trainer->optimizer.epsilon = options->epsilon;
@@ -367,7 +363,7 @@ static brt_status update(brt_trainer *trainer, float learning_rate, double *norm
     if (!isfinite(gradient_norm))
         return BRT_FAIL(BRT_ERROR_NUMERIC, "the norm of the gradient is not finite (%g)", gradient_norm);
     brt_optimizer_update(&trainer->optimizer, learning_rate, gradient_norm);
-    return brt_parameters_refresh(&trainer->model->parameters, thread_count(&trainer->options));
+    return brt_parameters_refresh(&trainer->model->parameters, trainer->options.threads);
 }
 
 brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
@@ -430,13 +426,8 @@ brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float 
 {
     if (layer >= trainer->model->depth)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, trainer->model->depth);
-    size_t head = (size_t)trainer->model->config.dim_head;
-    size_t count = trainer->options.rows * brt_trainer_memory_length(trainer);
-    const real *raw = trainer->carry.memory[layer];
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
-        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
-    }
+    brt_model_split_memory(trainer->model, trainer->carry.memory[layer],
+                           trainer->options.rows * brt_trainer_memory_length(trainer), out);
     return BRT_OK;
 }
 
