@@ -249,10 +249,8 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    if (arguments.repeats == 0) {
-        fprintf(stderr, "brt bench: --repeats must be at least 1\nSee 'brt bench --help'.\n");
-        return CLI_USAGE;
-    }
+    if (arguments.repeats == 0)
+        return cli_usage_error(parsed->command, "--repeats must be at least 1");
     bench b = {.arguments = &arguments};
     brt_status status = measure(&b, parsed);
     if (status == BRT_OK)

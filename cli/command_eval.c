@@ -179,13 +179,10 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    bool has_buckets = arguments.buckets >= 1 && arguments.buckets <= most_buckets;
-    if (arguments.data.count == 0 || (arguments.by_position && !has_buckets)) {
-        fprintf(stderr, "brt eval: %s\nSee 'brt eval --help'.\n",
-                arguments.data.count ? "--buckets must lie between 1 and 1000000"
-                                     : "--data is missing: it names what to score");
-        return CLI_USAGE;
-    }
+    if (arguments.data.count == 0)
+        return cli_usage_error(parsed->command, "--data is missing: it names what to score");
+    if (arguments.by_position && (arguments.buckets < 1 || arguments.buckets > most_buckets))
+        return cli_usage_error(parsed->command, "--buckets must lie between 1 and %d", most_buckets);
     scoring s = {.arguments = &arguments, .run = parsed->positional[0]};
     brt_status status = open_scoring(&s);
     if (status == BRT_OK)

@@ -246,14 +246,10 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    if (arguments.prompt && arguments.prompt_file) {
-        fprintf(stderr, "brt generate: --prompt and --prompt-file exclude each other\nSee 'brt generate --help'.\n");
-        return CLI_USAGE;
-    }
-    if (arguments.session && !arguments.session[0]) {
-        fprintf(stderr, "brt generate: --session is ''; it must name a file\nSee 'brt generate --help'.\n");
-        return CLI_USAGE;
-    }
+    if (arguments.prompt && arguments.prompt_file)
+        return cli_usage_error(parsed->command, "--prompt and --prompt-file exclude each other");
+    if (arguments.session && !arguments.session[0])
+        return cli_usage_error(parsed->command, "--session is ''; it must name a file");
     generation g = {.arguments = &arguments};
     brt_status status = generate_and_save(&g, parsed->positional[0]);
     close_generation(&g);

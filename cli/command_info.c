@@ -4,8 +4,10 @@
 #include "model_arguments.h"
 #include "output.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct info_arguments {
     const char *preset, *config;
@@ -42,12 +44,21 @@ typedef struct description {
 
 /* ---- measuring ---------------------------------------------------------------------------------------------------- */
 
+static bool has_weights(const char *run)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/model.safetensors", run);
+    return access(path, F_OK) == 0;
+}
+
+/* A run that has not reached its first checkpoint has a configuration and no weights; that is enough. */
 static brt_status open_model(const cli_parsed *parsed, const info_arguments *a, brt_model **out)
 {
-    if (parsed->positional_count)
-        return brt_model_load(out, parsed->positional[0]);
+    const char *run = parsed->positional_count ? parsed->positional[0] : NULL;
+    if (run && has_weights(run))
+        return brt_model_load(out, run);
     brt_config *config;
-    CLI_TRY(cli_model_config(parsed, a->preset, a->config, &config));
+    CLI_TRY(cli_model_config(parsed, a->preset, run ? run : a->config, &config));
     brt_status status = brt_model_create(out, config, 0);
     brt_config_close(config);
     return status;
@@ -155,11 +166,8 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    if ((parsed->positional_count == 0) != cli_describes_model(parsed)) {
-        fprintf(stderr, "brt info: either a run's directory or the arguments of a model are needed\n"
-                        "See 'brt info --help'.\n");
-        return CLI_USAGE;
-    }
+    if ((parsed->positional_count == 0) != cli_describes_model(parsed))
+        return cli_usage_error(parsed->command, "either a run's directory or the arguments of a model are needed");
     description d = {0};
     brt_status status = open_model(parsed, &arguments, &d.model);
     if (status == BRT_OK)

@@ -4,10 +4,8 @@
 #include "output.h"
 #include "plot.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct plot_arguments {
     const char *out;
@@ -135,9 +133,8 @@ static brt_status read_history(history *h, const char *run)
     char path[4096];
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
     CLI_TRY(read_vocabulary(h, run));
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return cli_fail(BRT_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
+    FILE *file;
+    CLI_TRY(cli_open_file(path, &file));
     brt_status status = read_lines(h, file, path);
     fclose(file);
     if (status == BRT_OK && h->train.count == 0)

@@ -4,8 +4,6 @@
 #include "output.h"
 #include "trace.h"
 
-#include <stdio.h>
-
 typedef struct trace_arguments {
     const char *tokens, *out, *isa;
     bool loss, grad;
@@ -55,10 +53,8 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
-    if (!arguments.tokens || !arguments.out) {
-        fprintf(stderr, "brt trace: --%s is missing\nSee 'brt trace --help'.\n", arguments.tokens ? "out" : "tokens");
-        return CLI_USAGE;
-    }
+    if (!arguments.tokens || !arguments.out)
+        return cli_usage_error(parsed->command, "--%s is missing", arguments.tokens ? "out" : "tokens");
     brt_model *model = NULL;
     brt_status status = cli_choose_isa(arguments.isa);
     if (status == BRT_OK)

@@ -44,7 +44,8 @@ static const cli_option options[] = {
     {"batch", 0, CLI_SIZE, TRAINER(rows), "N", "rows trained together"},
     {"segment-blocks", 0, CLI_SIZE, TRAINER(segment_blocks), "N", "blocks of backpropagation through time"},
     {"recompute", 0, CLI_FLAG, TRAINER(recompute), NULL,
-     "keep one block's activations and compute the others again: less memory, a third more time, the same numbers"},
+     "keep one block's activations and compute the others again: less memory, a third more time, the same numbers; "
+     "a resumed run keeps to it"},
     {"dtype", 0, CLI_CHOICE, TRAINER(dtype), "f32|bf16",
      "of the products with weights; bf16 is faster on processors with AVX512-BF16; weights and sums stay f32"},
     {"accumulation", 0, CLI_SIZE, RUN(accumulation), "N", "segments (of crops: windows) per update"},
@@ -137,7 +138,8 @@ static void on_sample(void *user, const brt_run_progress *now, const int32_t *to
         else
             fprintf(stderr, "%s%d", i ? " " : "", (int)tokens[i]);
     }
-    progress_say(&s->progress, "\n----");
+    fputc('\n', stderr);
+    progress_say(&s->progress, "----");
 }
 
 static void on_profile(void *user, const brt_trainer *trainer)
@@ -154,22 +156,16 @@ static bool should_stop(void *user)
 
 /* ---- arguments ------------------------------------------------------------------------------------------------------ */
 
-static int usage_error(const char *sentence)
-{
-    fprintf(stderr, "brt train: %s\nSee 'brt train --help'.\n", sentence);
-    return CLI_USAGE;
-}
-
-static int check_arguments(const train_arguments *a)
+static int check_arguments(const cli_command *command, const train_arguments *a)
 {
     if (a->data.count == 0)
-        return usage_error("--data is missing: it names what to learn from");
+        return cli_usage_error(command, "--data is missing: it names what to learn from");
     if (!a->run.out)
-        return usage_error("--out is missing: it names the run's directory");
+        return cli_usage_error(command, "--out is missing: it names the run's directory");
     if (a->val.count > 0 && (a->val_fraction > 0 || a->split))
-        return usage_error("--val cannot be combined with --val-fraction or --split");
+        return cli_usage_error(command, "--val cannot be combined with --val-fraction or --split");
     if (a->val_fraction < 0 || a->val_fraction >= 1)
-        return usage_error("--val-fraction must lie between 0 and 1");
+        return cli_usage_error(command, "--val-fraction must lie between 0 and 1");
     return CLI_OK;
 }
 
@@ -202,7 +198,7 @@ static int read_arguments(session *s)
     set_defaults(a);
     if (!cli_store(s->parsed, a))
         return CLI_USAGE;
-    int wrong = check_arguments(a);
+    int wrong = check_arguments(s->parsed->command, a);
     if (wrong != CLI_OK)
         return wrong;
     const char *preset = a->preset || cli_describes_model(s->parsed) ? a->preset : "small";

@@ -55,8 +55,10 @@ static void print_overview(FILE *to)
 static int unknown_command(const char *name)
 {
     const char *nearest = cli_nearest(name, command_name_at, NULL);
-    fprintf(stderr, nearest ? "brt: unknown command '%s'; did you mean '%s'?\n" : "brt: unknown command '%s'\n", name,
-            nearest);
+    if (nearest)
+        cli_say("unknown command '%s'; did you mean '%s'?", name, nearest);
+    else
+        cli_say("unknown command '%s'", name);
     fprintf(stderr, "See 'brt --help'.\n");
     return CLI_USAGE;
 }

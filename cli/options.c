@@ -44,9 +44,15 @@ static const char *option_name_at(const void *command, size_t index)
     return option ? option->name : NULL;
 }
 
-static int usage_error(const cli_command *command, const char *sentence)
+int cli_usage_error(const cli_command *command, const char *format, ...)
 {
-    fprintf(stderr, "brt %s: %s\nSee 'brt %s --help'.\n", command->name, sentence, command->name);
+    char prefix[32];
+    va_list arguments;
+    snprintf(prefix, sizeof prefix, "brt %s: ", command->name);
+    va_start(arguments, format);
+    cli_print_line(prefix, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "See 'brt %s --help'.\n", command->name);
     return CLI_USAGE;
 }
 
@@ -134,17 +140,14 @@ static const cli_option *find_option(const cli_command *command, int returned)
 /* `text` is what getopt last looked at. */
 static int unknown_option(const cli_command *command, const char *text)
 {
-    char sentence[256], name[longest_name];
-    if (optopt) {
-        snprintf(sentence, sizeof sentence, "unknown option -%c", optopt);
-        return usage_error(command, sentence);
-    }
-    size_t length = strcspn(text + 2, "=");
-    snprintf(name, sizeof name, "%.*s", (int)length, text + 2);
+    char name[longest_name];
+    if (optopt)
+        return cli_usage_error(command, "unknown option -%c", optopt);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(text + 2, "="), text + 2);
     const char *nearest = cli_nearest(name, option_name_at, command);
-    snprintf(sentence, sizeof sentence, nearest ? "unknown option --%s; did you mean --%s?" : "unknown option --%s", name,
-             nearest);
-    return usage_error(command, sentence);
+    if (nearest)
+        return cli_usage_error(command, "unknown option --%s; did you mean --%s?", name, nearest);
+    return cli_usage_error(command, "unknown option --%s", name);
 }
 
 static int getopt_error(const cli_command *command, int returned, const char *text)
@@ -152,22 +155,19 @@ static int getopt_error(const cli_command *command, int returned, const char *te
     const cli_option *option = find_option(command, optopt);
     if (!option)
         return unknown_option(command, text);
-    char sentence[128];
-    snprintf(sentence, sizeof sentence, returned == ':' ? "--%s needs a value (%s)" : "--%s takes no value", option->name,
-             option->argument);
-    return usage_error(command, sentence);
+    if (returned == ':')
+        return cli_usage_error(command, "--%s needs a value (%s)", option->name, option->argument);
+    return cli_usage_error(command, "--%s takes no value", option->name);
 }
 
 static int positional_error(const cli_parsed *parsed)
 {
     const cli_command *command = parsed->command;
-    char sentence[256];
-    if (parsed->positional_count < command->least)
-        snprintf(sentence, sizeof sentence, "%s is missing%s", command->positional,
-                 cli_is_given(parsed, "data") ? "; it goes before --data, which takes all names that follow it" : "");
-    else
-        snprintf(sentence, sizeof sentence, "unexpected argument '%s'", parsed->positional[command->most]);
-    return usage_error(command, sentence);
+    if (parsed->positional_count > command->most)
+        return cli_usage_error(command, "unexpected argument '%s'", parsed->positional[command->most]);
+    return cli_usage_error(command, "%s is missing%s", command->positional,
+                           cli_is_given(parsed, "data") ? "; it goes before --data, which takes all names that follow it"
+                                                        : "");
 }
 
 /* ---- parsing ------------------------------------------------------------------------------------------------------ */
@@ -272,7 +272,7 @@ bool cli_store(const cli_parsed *parsed, void *arguments)
             used += paths->items == parsed->paths + used ? paths->count : 0;
         } else if (given->option->kind != CLI_MODEL &&
                    !cli_convert(given->option, given->text, field, problem, sizeof problem)) {
-            usage_error(parsed->command, problem);
+            cli_usage_error(parsed->command, "%s", problem);
             return false;
         }
     }

@@ -80,6 +80,8 @@ bool cli_parse(cli_parsed *parsed, const cli_command *command, int argc, char **
 void cli_parsed_close(cli_parsed *parsed);
 /* Converts the values into the fields of `arguments`. false after printing what is wrong with one. */
 bool cli_store(const cli_parsed *parsed, void *arguments);
+/* Prints "brt COMMAND: ..." and where help is; returns the exit status. */
+int cli_usage_error(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool cli_is_given(const cli_parsed *parsed, const char *name);
 /* The text of the last occurrence, or NULL. */
 const char *cli_text_of(const cli_parsed *parsed, const char *name);

@@ -2,14 +2,17 @@
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
-static char own_sentence[3 * 4096]; /* as long as the library's */
+enum { longest_sentence = 3 * 4096 }; /* as the library's */
+
+static char own_sentence[longest_sentence];
 
 brt_status cli_fail(brt_status status, const char *format, ...)
 {
@@ -33,14 +36,41 @@ int cli_exit_status(brt_status status)
     return status == BRT_INTERRUPTED ? CLI_INTERRUPTED : CLI_FAILED;
 }
 
+void cli_print_line(const char *prefix, const char *format, va_list arguments)
+{
+    char text[longest_sentence];
+    vsnprintf(text, sizeof text, format, arguments);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    fprintf(stderr, "%s%s\n", prefix, text);
+}
+
 void cli_say(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fputs("brt: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    cli_print_line("brt: ", format, arguments);
     va_end(arguments);
+}
+
+brt_status cli_open_file(const char *path, FILE **out)
+{
+    struct stat info;
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is not waited for */
+    if (descriptor < 0)
+        return cli_fail(BRT_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
+    brt_status status = BRT_OK;
+    if (fstat(descriptor, &info) != 0)
+        status = cli_fail(BRT_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        status = cli_fail(BRT_ERROR_IO, "%s is a %s; a regular file was expected", path,
+                          S_ISDIR(info.st_mode) ? "directory" : "device, pipe or socket");
+    else if (!(*out = fdopen(descriptor, "r")))
+        status = cli_out_of_memory("reading a file");
+    if (status != BRT_OK)
+        close(descriptor);
+    return status;
 }
 
 brt_status cli_flush(void)

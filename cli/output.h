@@ -6,6 +6,9 @@
 
 #include <jansson.h>
 
+#include <stdarg.h>
+#include <stdio.h>
+
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
 #define CLI_TRY(expression)                                                                            \
@@ -20,8 +23,13 @@ brt_status cli_fail(brt_status status, const char *format, ...) __attribute__((f
 brt_status cli_out_of_memory(const char *what);
 /* Prints the sentence of a failed call and returns the program's exit status for it. */
 int cli_exit_status(brt_status status);
+/* A line on stderr. Control characters, which a file's name may have, are shown as "?". */
+void cli_print_line(const char *prefix, const char *format, va_list arguments);
 /* "brt: ..." on stderr. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Opens a regular file for reading; anything else, which one could wait for without an end, is refused. */
+brt_status cli_open_file(const char *path, FILE **out);
 
 /* A string for JSON, which is UTF-8: "?" stands for each byte of a file's name that is not. */
 json_t *cli_text_json(const char *text);

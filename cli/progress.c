@@ -4,7 +4,6 @@
 #include "output.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -116,8 +115,7 @@ void progress_say(progress *p, const char *format, ...)
     va_list arguments;
     clear_bar(p);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    cli_print_line("", format, arguments);
     va_end(arguments);
 }
 

@@ -22,7 +22,7 @@ void progress_say(progress *p, const char *format, ...) __attribute__((format(pr
 /* Takes the bar away. */
 void progress_end(progress *p);
 
-/* "0.693 nats" or, for bytes, "1.000 bits per byte (loss 0.693)": in a static buffer for the next three calls. */
+/* "loss 0.6931" or, for bytes, "1.0000 bits per byte": in a static buffer for the next three calls. */
 const char *progress_loss(const progress *p, double loss);
 
 #endif

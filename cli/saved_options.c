@@ -40,6 +40,10 @@ static brt_status store(const cli_option *option, const json_t *value, void *arg
 {
     char text[64] = "", problem[256];
     void *field = (char *)arguments + option->offset;
+    if (json_is_boolean(value) && option->kind == CLI_FLAG) {
+        *(bool *)field = json_is_true(value);
+        return BRT_OK;
+    }
     if (json_is_integer(value) && option->kind == CLI_COUNT) /* a seed may be above what JSON's integers can hold */
         snprintf(text, sizeof text, "%llu", (unsigned long long)json_integer_value(value));
     else if (json_is_integer(value))
@@ -78,7 +82,10 @@ brt_status saved_options_load(saved_options *saved, const char *dir, const cli_c
     saved->has_model = access(config, F_OK) == 0;
     if (access(path, F_OK) != 0)
         return BRT_OK;
-    json_t *state = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    FILE *file;
+    CLI_TRY(cli_open_file(path, &file));
+    json_t *state = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    fclose(file);
     saved->state = state;
     if (!state)
         return cli_fail(BRT_ERROR_FORMAT, "%s:%d:%d: %s", path, error.line, error.column, error.text);

@@ -7,6 +7,14 @@ enum { longest_sentence = 3 * 4096 }; /* with two of the longest paths what is w
 
 static _Thread_local char last_error[longest_sentence];
 
+/* A file's name may hold any byte. What a terminal would take as a command is not to reach it. */
+static void hide_control_characters(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 brt_status brt_fail(brt_status status, const char *format, ...)
 {
     /* Formatted aside first: an argument may be the previous sentence itself. */
@@ -15,6 +23,7 @@ brt_status brt_fail(brt_status status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    hide_control_characters(text);
     snprintf(last_error, sizeof last_error, "%s", text);
     return status;
 }

@@ -20,13 +20,12 @@ static json_t *options_to_json(const brt_run_options *o)
                               (json_int_t)o->seed, "optimizer", t->optimizer, "batch", (json_int_t)t->rows,
                               "segment_blocks", (json_int_t)t->segment_blocks);
     json_t *other = json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "dtype", t->dtype, "schedule",
-        o->schedule, "learning_rate",
-        (double)t->learning_rate, "min_learning_rate", (double)o->min_learning_rate, "beta1", (double)t->beta1,
-        "beta2", (double)t->beta2, "epsilon", (double)t->epsilon, "weight_decay", (double)t->weight_decay, "clip",
-        (double)t->clip, "xl_memories_dropout", (double)t->xl_memories_dropout, "state_dropout",
-        (double)t->state_dropout, "warmup", (json_int_t)o->warmup, "steps", (json_int_t)o->steps, "max_seconds",
-        o->max_seconds);
+        "{s:s, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "dtype", t->dtype, "recompute",
+        t->recompute, "schedule", o->schedule, "learning_rate", (double)t->learning_rate, "min_learning_rate",
+        (double)o->min_learning_rate, "beta1", (double)t->beta1, "beta2", (double)t->beta2, "epsilon",
+        (double)t->epsilon, "weight_decay", (double)t->weight_decay, "clip", (double)t->clip, "xl_memories_dropout",
+        (double)t->xl_memories_dropout, "state_dropout", (double)t->state_dropout, "warmup", (json_int_t)o->warmup,
+        "steps", (json_int_t)o->steps, "max_seconds", o->max_seconds);
     return json_pack("{s:o, s:o}", "fixed", fixed, "other", other);
 }
 
@@ -169,17 +168,6 @@ static brt_status refuse_to_overwrite(const brt_run_state *run)
     return BRT_OK;
 }
 
-static brt_status save_config(const brt_run_state *run)
-{
-    char *path = brt_path_join(run->options->out, config_name);
-    json_t *config = brt_config_to_json(&run->model->config);
-    brt_status status = path && config ? brt_json_save(config, path)
-                                       : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %s", run->options->out);
-    json_decref(config);
-    brt_free(path);
-    return status;
-}
-
 /* The options are written before the first step: without them a run that is killed before its first checkpoint could
  * only be resumed by naming them all again. */
 static brt_status begin(const brt_run_state *run)
@@ -190,7 +178,7 @@ static brt_status begin(const brt_run_state *run)
     json_t *state = describe(run);
     if (!state)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the state of the run");
-    brt_status status = save_config(run);
+    brt_status status = brt_config_save(&run->model->config, run->options->out);
     if (status == BRT_OK)
         status = brt_json_save(state, run->state_path);
     json_decref(state);

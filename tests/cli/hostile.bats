@@ -19,6 +19,7 @@ setup() {
     rm broken/model.safetensors
     run "$BRT" eval broken --data text.txt
     refused "broken/model.safetensors"
+    diff <("$BRT" info model) <("$BRT" info broken)
 }
 
 @test "model.safetensors cut anywhere" {
@@ -89,6 +90,18 @@ setup() {
     refused "crop_segments is 18446744073709551615"
 }
 
+@test "more threads than can be" {
+    run "$BRT" bench --preset tiny --threads 1025
+    refused "threads is 1025; it must lie between 0 (all processors) and 1024"
+    run "$BRT" eval model --data text.txt --threads 1025
+    refused "threads is 1025; it must lie between 0 (all processors) and 1024"
+    run "$BRT" generate model -n 1 --threads 2000000000
+    refused "threads is 2000000000"
+    run train crowd --steps 1 --threads 1025
+    refused "threads is 1025"
+    [ ! -e crowd/model.safetensors ]
+}
+
 @test "arguments that break a rule name it" {
     run "$BRT" info --preset tiny --block-width 100
     refused "block_width"
@@ -134,6 +147,33 @@ setup() {
     run "$BRT" eval model --data odd --max-tokens 50 --json
     [ "$status" -eq 0 ]
     "$BRT" eval model --data 'odd/[a] b*.txt' --max-tokens 50 >/dev/null
+}
+
+@test "a pipe in the place of a run's file is not waited for" {
+    rm broken/metrics.jsonl broken/trainer_state.json
+    mkfifo broken/metrics.jsonl broken/trainer_state.json
+    run timeout 20 "$BRT" plot broken --out broken.svg
+    refused "broken/metrics.jsonl is a device, pipe or socket"
+    run timeout 20 "$BRT" train --data text.txt --out broken --resume --steps 60 --quiet
+    refused "broken/trainer_state.json is a device, pipe or socket"
+    rm broken/trainer_state.json
+    run timeout 20 "$BRT" train --data text.txt --out broken --resume --steps 60 --quiet "${TINY[@]}"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"broken/metrics.jsonl is a device, pipe or socket"* ]]
+}
+
+@test "control characters in names do not reach the terminal" {
+    name=$'no\e[31m\n\tfile\x7f'
+    run "$BRT" eval model --data "$name"
+    refused "no?[31m??file?"
+    run "$BRT" info "$name"
+    refused "no?[31m??file?/config.json"
+    run "$BRT" trace model --tokens "$name" --out out
+    refused "no?[31m??file?"
+    run "$BRT" generate model "$name"
+    misused "unexpected argument 'no?[31m??file?'"
+    run "$BRT" "$name"
+    misused "unknown command 'no?[31m??file?'"
 }
 
 @test "files of another user" {

@@ -125,9 +125,10 @@ for figure in "with_states", "without_states", "cleared_every_segment":
 }
 
 @test "resuming takes the options of the run where none are given" {
-    train given --steps 6 --batch 3 --sampling crops --seed 5 --lr 2e-3 --schedule constant >/dev/null
+    train given --steps 6 --batch 3 --sampling crops --seed 5 --lr 2e-3 --schedule constant --recompute >/dev/null
     run "$BRT" train --data text.txt --out given --resume --steps 9 --quiet
     [ "$status" -eq 0 ]
+    grep -q '"recompute": true' given/trainer_state.json
     train straight --steps 9 --batch 3 --sampling crops --seed 5 --lr 2e-3 --schedule constant >/dev/null
     diff <(losses given) <(losses straight)
 }
