@@ -33,14 +33,22 @@ static void set_defaults(void *arguments)
     *(bench_arguments *)arguments = (bench_arguments){.dtype = "f32", .repeats = 5};
 }
 
+/* A shared machine's speed changes from one second to the next: what it can do is measured before each thing timed. */
+typedef struct round {
+    brt_machine machine;
+    double seconds;
+} round;
+
+enum { decode_rounds = 3, most_repeats = 1000 };
+
 typedef struct bench {
     const bench_arguments *arguments;
     brt_run_options run; /* rows, segments and window of the preset */
-    brt_machine machine;
     brt_model *model;
     brt_model_costs costs;
     size_t num_tokens, segment, sample; /* tokens per row */
-    double seconds_per_step, seconds_per_token;
+    round *steps;                       /* [repeats]: of training */
+    round blocks[decode_rounds];        /* seconds of one token */
 } bench;
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------- */
@@ -61,9 +69,15 @@ static int by_value(const void *a, const void *b)
     return *left < *right ? -1 : *left > *right;
 }
 
-static double median(double *values, size_t count)
+typedef double figure(const bench *b, const round *r);
+
+/* The median of a figure of each round. */
+static double median(const bench *b, const round *rounds, size_t count, figure *of)
 {
-    qsort(values, count, sizeof *values, by_value);
+    double values[most_repeats];
+    for (size_t i = 0; i < count; i++)
+        values[i] = of(b, &rounds[i]);
+    qsort(values, count, sizeof values[0], by_value);
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
@@ -85,15 +99,15 @@ static brt_status train_step(const bench *b, brt_trainer *trainer, const int32_t
     return brt_trainer_update(trainer, b->run.trainer.learning_rate, &norm);
 }
 
-static brt_status time_steps(bench *b, brt_trainer *trainer, const int32_t *tokens, const bool *reset, double *seconds)
+static brt_status time_steps(bench *b, brt_trainer *trainer, const int32_t *tokens, const bool *reset)
 {
     CLI_TRY(train_step(b, trainer, tokens, reset)); /* warms up */
     for (size_t i = 0; i < b->arguments->repeats; i++) {
+        CLI_TRY(brt_machine_measure(b->arguments->threads, &b->steps[i].machine));
         double start = cli_seconds_now();
         CLI_TRY(train_step(b, trainer, tokens, reset));
-        seconds[i] = cli_seconds_now() - start;
+        b->steps[i].seconds = cli_seconds_now() - start;
     }
-    b->seconds_per_step = median(seconds, b->arguments->repeats);
     return BRT_OK;
 }
 
@@ -104,17 +118,16 @@ static brt_status bench_training(bench *b)
     CLI_TRY(brt_trainer_open(&trainer, b->model, &b->run.trainer));
     int32_t *tokens = calloc(rows * b->sample, sizeof *tokens);
     bool *reset = calloc(rows, sizeof *reset);
-    double *seconds = calloc(b->arguments->repeats, sizeof *seconds);
+    b->steps = calloc(b->arguments->repeats, sizeof *b->steps);
     brt_status status = cli_out_of_memory("the benchmark");
-    if (tokens && reset && seconds) {
+    if (tokens && reset && b->steps) {
         fill_tokens(tokens, rows * b->sample, b->num_tokens);
         memset(reset, true, rows * sizeof *reset);
-        status = time_steps(b, trainer, tokens, reset, seconds);
+        status = time_steps(b, trainer, tokens, reset);
     }
     brt_trainer_close(trainer);
     free(tokens);
     free(reset);
-    free(seconds);
     return status;
 }
 
@@ -123,16 +136,14 @@ static brt_status bench_training(bench *b)
 /* Token by token through whole blocks that have a memory, their ends included. */
 static brt_status time_tokens(bench *b, brt_stream *stream, const int32_t *tokens, size_t width, float *logits)
 {
-    enum { blocks = 3 };
-    double seconds[blocks];
     CLI_TRY(brt_stream_feed(stream, tokens, width, NULL));
-    for (size_t block = 0; block < blocks; block++) {
+    for (size_t block = 0; block < decode_rounds; block++) {
+        CLI_TRY(brt_machine_measure(b->arguments->threads, &b->blocks[block].machine));
         double start = cli_seconds_now();
         for (size_t i = 0; i < width; i++)
             CLI_TRY(brt_stream_feed_last(stream, tokens + i, 1, logits));
-        seconds[block] = (cli_seconds_now() - start) / (double)width;
+        b->blocks[block].seconds = (cli_seconds_now() - start) / (double)width;
     }
-    b->seconds_per_token = median(seconds, blocks);
     return BRT_OK;
 }
 
@@ -187,59 +198,92 @@ static brt_status measure(bench *b, const cli_parsed *parsed)
     CLI_TRY(cli_choose_isa(b->arguments->isa));
     CLI_TRY(choose_case(b, parsed));
     CLI_TRY(brt_model_measure(b->model, b->sample, b->segment, &b->costs));
-    CLI_TRY(brt_machine_measure(b->arguments->threads, &b->machine));
     CLI_TRY(bench_training(b));
     return bench_decoding(b);
 }
 
+/* ---- figures ------------------------------------------------------------------------------------------------------ */
+
+static double seconds(const bench *b, const round *r)
+{
+    (void)b;
+    return r->seconds;
+}
+
+static double peak_f32(const bench *b, const round *r)
+{
+    (void)b;
+    return r->machine.peak_f32_gflops;
+}
+
+static double peak_bf16(const bench *b, const round *r)
+{
+    (void)b;
+    return r->machine.peak_bf16_gflops;
+}
+
+static double bandwidth(const bench *b, const round *r)
+{
+    (void)b;
+    return r->machine.read_gbytes_per_s;
+}
+
 /* Of the peak of the products' type. */
-static double fraction_of_peak(const bench *b)
+static double fraction_of_peak(const bench *b, const round *r)
 {
     double flops = (double)b->costs.train_flops_per_sample * (double)b->run.trainer.rows;
     bool bf16 = strcmp(b->arguments->dtype, "bf16") == 0;
-    return flops / b->seconds_per_step / (1e9 * (bf16 ? b->machine.peak_bf16_gflops : b->machine.peak_f32_gflops));
+    return flops / r->seconds / (1e9 * (bf16 ? peak_bf16(b, r) : peak_f32(b, r)));
+}
+
+static double fraction_of_bandwidth(const bench *b, const round *r)
+{
+    return (double)b->costs.decode_bytes_per_token / r->seconds / (1e9 * bandwidth(b, r));
+}
+
+static double of_steps(const bench *b, figure *of)
+{
+    return median(b, b->steps, b->arguments->repeats, of);
+}
+
+static double of_blocks(const bench *b, figure *of)
+{
+    return median(b, b->blocks, decode_rounds, of);
 }
 
 static double tokens_per_second(const bench *b)
 {
-    return (double)(b->run.trainer.rows * b->sample) / b->seconds_per_step;
-}
-
-static double fraction_of_bandwidth(const bench *b)
-{
-    return (double)b->costs.decode_bytes_per_token / b->seconds_per_token / (1e9 * b->machine.read_gbytes_per_s);
+    return (double)(b->run.trainer.rows * b->sample) / of_steps(b, seconds);
 }
 
 static brt_status print_json(const bench *b)
 {
-    const char *dtype = b->arguments->dtype;
-    const brt_machine *m = &b->machine;
-    json_t *bf16 = m->peak_bf16_gflops > 0 ? json_real(m->peak_bf16_gflops) : json_null();
+    double bf16 = of_steps(b, peak_bf16);
     json_t *train = json_pack("{s:I, s:I, s:s, s:f, s:f, s:f}", "batch", (json_int_t)b->run.trainer.rows,
-                              "sample_tokens", (json_int_t)b->sample, "dtype", dtype, "seconds_per_step",
-                              b->seconds_per_step, "tokens_per_s", tokens_per_second(b), "fraction_of_peak",
-                              fraction_of_peak(b));
-    json_t *decode = json_pack("{s:s, s:f, s:f}", "dtype", "f32", "ms_per_token", 1e3 * b->seconds_per_token,
-                               "fraction_of_bandwidth", fraction_of_bandwidth(b));
-    return cli_print_json(json_pack("{s:i, s:s, s:f, s:o, s:f, s:o, s:o}", "threads", m->threads, "isa", brt_isa(),
-                                    "peak_f32_gflops", m->peak_f32_gflops, "peak_bf16_gflops", bf16,
-                                    "read_gbytes_per_s", m->read_gbytes_per_s, "train", train, "decode", decode));
+                              "sample_tokens", (json_int_t)b->sample, "dtype", b->arguments->dtype, "seconds_per_step",
+                              of_steps(b, seconds), "tokens_per_s", tokens_per_second(b), "fraction_of_peak",
+                              of_steps(b, fraction_of_peak));
+    json_t *decode = json_pack("{s:s, s:f, s:f}", "dtype", "f32", "ms_per_token", 1e3 * of_blocks(b, seconds),
+                               "fraction_of_bandwidth", of_blocks(b, fraction_of_bandwidth));
+    return cli_print_json(json_pack("{s:i, s:s, s:f, s:o, s:f, s:o, s:o}", "threads", b->steps[0].machine.threads,
+                                    "isa", brt_isa(), "peak_f32_gflops", of_steps(b, peak_f32), "peak_bf16_gflops",
+                                    bf16 > 0 ? json_real(bf16) : json_null(), "read_gbytes_per_s",
+                                    of_blocks(b, bandwidth), "train", train, "decode", decode));
 }
 
 static brt_status print_result(const bench *b)
 {
-    const brt_machine *m = &b->machine;
     if (b->arguments->json)
         return print_json(b);
-    printf("machine   %d threads, %s: %.0f GFLOP/s f32", m->threads, brt_isa(), m->peak_f32_gflops);
-    if (m->peak_bf16_gflops > 0)
-        printf(", %.0f GFLOP/s bf16", m->peak_bf16_gflops);
-    printf(", reads %.1f GB/s\n", m->read_gbytes_per_s);
-    printf("training  %.3f s per step of %zu x %zu tokens, %s tokens/s, %.1f %% of the %s peak\n", b->seconds_per_step,
-           b->run.trainer.rows, b->sample, cli_count(tokens_per_second(b)), 100 * fraction_of_peak(b),
-           b->arguments->dtype);
-    printf("decoding  %.3f ms per token, %.1f %% of the bandwidth\n", 1e3 * b->seconds_per_token,
-           100 * fraction_of_bandwidth(b));
+    printf("machine   %d threads, %s: %.0f GFLOP/s f32", b->steps[0].machine.threads, brt_isa(), of_steps(b, peak_f32));
+    if (of_steps(b, peak_bf16) > 0)
+        printf(", %.0f GFLOP/s bf16", of_steps(b, peak_bf16));
+    printf(", reads %.1f GB/s\n", of_blocks(b, bandwidth));
+    printf("training  %.3f s per step of %zu x %zu tokens, %s tokens/s, %.1f %% of the %s peak\n",
+           of_steps(b, seconds), b->run.trainer.rows, b->sample, cli_count(tokens_per_second(b)),
+           100 * of_steps(b, fraction_of_peak), b->arguments->dtype);
+    printf("decoding  %.3f ms per token, %.1f %% of the bandwidth\n", 1e3 * of_blocks(b, seconds),
+           100 * of_blocks(b, fraction_of_bandwidth));
     return cli_flush();
 }
 
@@ -256,6 +300,7 @@ static int run(const cli_parsed *parsed)
     if (status == BRT_OK)
         status = print_result(&b);
     brt_model_close(b.model);
+    free(b.steps);
     return cli_exit_status(status);
 }
 
@@ -263,8 +308,9 @@ const cli_command cli_bench = {
     .name = "bench",
     .positional = "",
     .summary = "measure training and decoding against the machine",
-    .description = "Measures the machine's peak and memory bandwidth, then a training step (forward, backward, clip, "
-                   "update) and decoding, of the preset reference unless another model is described. Fractions count "
+    .description = "Measures a training step (forward, backward, clip, update) and decoding, of the preset reference "
+                   "unless another model is described, and before each of them what the machine can do at that moment. "
+                   "Figures are medians. Fractions count "
                    "the matrix products as the PyTorch reference computes them, and the weights read per token.",
     .options = options,
     .model_options = true,
