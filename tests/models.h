@@ -8,6 +8,8 @@
 #include "base/rng.h"
 #include "model/config.h"
 
+#include <malloc.h>
+
 /* ---- models -------------------------------------------------------------------------------------------- */
 
 static inline json_t *parse_json(const char *text)
@@ -55,6 +57,13 @@ static inline int32_t *draw_tokens(const brt_model *model, size_t count, uint64_
     for (size_t i = 0; i < count; i++)
         tokens[i] = (int32_t)brt_rng_below(seed, 0, i, config_of(model, "num_tokens"));
     return tokens;
+}
+
+/* What the allocator holds. */
+static inline size_t bytes_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
 }
 
 #endif

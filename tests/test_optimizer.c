@@ -247,6 +247,31 @@ static void wrong_segments_are_refused(void **state)
     free(gradients);
 }
 
+/* Its gradients are the model's. */
+static void a_second_trainer_is_refused(void **state)
+{
+    (void)state;
+    brt_model *model = make_model(medium_model);
+    brt_trainer_options options = plain_options(2);
+    batch b = make_batch(model, 2, 80, 1);
+    brt_trainer *trainer = open_trainer(model, &options), *second;
+    uint64_t bytes;
+    expect_failure(brt_trainer_open(&second, model, &options), BRT_ERROR_ARGUMENT, "has a trainer already");
+    expect_failure(brt_trainer_measure(model, &options, &bytes), BRT_ERROR_ARGUMENT, "has a trainer already");
+    run_segment(trainer, &b);
+    float *found = read_all(model, trainer);
+    brt_trainer_close(trainer);
+    trainer = open_trainer(model, &options);
+    run_segment(trainer, &b);
+    float *expected = read_all(model, trainer);
+    assert_true(same_all(model, found, expected));
+    brt_trainer_close(trainer);
+    close_batch(&b);
+    brt_model_close(model);
+    free(found);
+    free(expected);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +281,7 @@ int main(void)
         cmocka_unit_test(the_rate_follows_the_schedule),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(wrong_segments_are_refused),
+        cmocka_unit_test(a_second_trainer_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "feeding.h"
 
-#include <malloc.h>
-
 /* Products of fewer than 8 rows are dot products, others go through tiles, which sum in another order: where the two
  * meet, logits of about 2 differ by rounding (8e-7 was the most seen). Everything else is the same to the bit. */
 static const double rounding = 3e-6;
@@ -421,13 +419,6 @@ static void threads_do_not_matter(void **state)
     (void)state;
     check_all(expect_thread_independence, 1, 2);
     check_all(expect_thread_independence, 3, 2);
-}
-
-/* What the allocator holds. */
-static size_t bytes_in_use(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
 }
 
 static void a_stream_does_not_grow(void **state)

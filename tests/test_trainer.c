@@ -4,8 +4,6 @@
 
 #include "train/trainer_state.h"
 
-#include <malloc.h>
-
 /* ---- threads ------------------------------------------------------------------------------------------- */
 
 typedef struct result {
@@ -510,12 +508,6 @@ static void a_trainer_beyond_the_limit_is_refused(void **state)
     options.memory_limit = bytes;
     brt_trainer_close(open_trainer(model, &options));
     brt_model_close(model);
-}
-
-static size_t bytes_in_use(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
 }
 
 /* A sanitizer's allocator does not tell. */

@@ -1,6 +1,9 @@
 /*
  * brt -- Block-Recurrent Transformers in C.
  *
+ * The model is that of Hutchins et al. 2022 (https://arxiv.org/abs/2203.07852), as the PyTorch package
+ * block-recurrent-transformer-pytorch 0.4.4 computes it. That package is "the reference" in what follows.
+ *
  * A complete use, without the error checks (every call returns a brt_status):
  *
  *     brt_model *model;
@@ -8,10 +11,10 @@
  *     brt_stream_options options = brt_stream_options_init();
  *     brt_model_load(&model, "runs/books");
  *     brt_stream_open(&stream, model, &options);
- *     brt_stream_feed(stream, prompt, prompt_length, logits);      // any length, any number of calls
+ *     brt_stream_feed_last(stream, prompt, prompt_length, logits); // any length, any number of calls
  *     for (;;) {
- *         brt_sample(logits, vocabulary, &sampling, brt_stream_position(stream, 0), &token);
- *         brt_stream_feed(stream, &token, 1, logits);              // one token's work, whatever came before
+ *         brt_sample(logits, num_tokens, &sampling, brt_stream_position(stream, 0), &token);
+ *         brt_stream_feed_last(stream, &token, 1, logits);         // one token's work, whatever came before
  *     }
  *     brt_stream_close(stream);
  *     brt_model_close(model);
@@ -19,15 +22,20 @@
  * Conventions
  *   - Handles are opaque. X_open/X_create/X_load make one, X_close frees it and takes NULL.
  *   - Every function that can fail returns a brt_status; brt_last_error() then says in a sentence, per
- *     thread, what was wrong, with which file, key or argument, and what was expected.
+ *     thread, what was wrong, with which file, key or argument, and what was expected. What a failed call
+ *     was to write through its pointers is then undefined, and there is no handle to close, unless said
+ *     otherwise. Any call that allocates can be BRT_ERROR_MEMORY, any that touches files BRT_ERROR_IO.
  *   - Shapes are written as [rows, time, dim], row-major, the last index fastest. A "row" is one
  *     independent sequence of a batch.
  *   - Option structs start with their own size; make them with their _init function and change fields.
  *   - The caller owns every buffer it passes in; the library keeps no pointer to it after the call.
  *   - A brt_model is immutable while streams use it and may be shared between threads. A stream, a
- *     trainer, a dataset or a batcher is used by one thread at a time.
- *   - The library never prints, never exits, and holds no global state besides the calling thread's
- *     error text and the table of kernels chosen for this processor.
+ *     trainer or a dataset is used by one thread at a time.
+ *   - Losses are mean cross entropies in nats per token. `threads` is 0 for all processors, at most 1024.
+ *   - The library never prints, never exits, and holds no global state besides the table of kernels chosen
+ *     for this processor and, for each thread that calls it, its error text and its team of worker threads:
+ *     they are made at the first call that uses more than one thread, sleep between calls, have all
+ *     signals blocked, and live as long as the thread they work for.
  */
 #ifndef BRT_BRT_H
 #define BRT_BRT_H
@@ -48,7 +56,7 @@ extern "C" {
 
 /* ---- status ------------------------------------------------------------------------------------ */
 
-/* X(name, text): every outcome of a call. */
+/* X(name, text): every outcome of a call. BRT_OK is 0. */
 #define BRT_STATUS_LIST(X)                                                                             \
     X(OK, "success")                                                                                   \
     X(ERROR_ARGUMENT, "invalid argument")                                                              \
@@ -73,20 +81,22 @@ typedef enum brt_status {
 BRT_API const char *brt_status_name(brt_status status);
 BRT_API const char *brt_status_text(brt_status status);
 
-/* The sentence of the last failed call of this thread; "" when there was none. Valid until the next failure. */
+/* The sentence of the last failed call of this thread; "" when there was none. Valid until this thread's next failure.
+ * Control characters, which a file's name may have, stand there as "?". */
 BRT_API const char *brt_last_error(void);
 
 /* "0.1.0" */
 BRT_API const char *brt_version(void);
 
-/* The instruction set whose kernels are in use: "avx512_bf16", "avx512", "avx2", "sse2", "neon" or "generic". It is chosen
- * for the processor at the first call, or forced by the environment variable BRT_ISA. An unknown or
- * unavailable name there makes model creation and loading fail with a sentence. */
+/* The instruction set whose kernels are in use: "avx512_bf16", "avx512", "avx2" or "sse2" on x86-64, "neon" on AArch64,
+ * or "generic". It is chosen for the processor at the first call that needs it, or forced by the environment variable
+ * BRT_ISA; a name there that this processor or build does not have makes model creation and loading fail with
+ * BRT_ERROR_ARGUMENT, and is "none" here. */
 BRT_API const char *brt_isa(void);
 
 /* ---- configuration ------------------------------------------------------------------------------- */
 
-/* The constructor arguments of the model, under the names of the PyTorch reference, e.g. "dim". */
+/* The constructor arguments of the model, under the names of the reference, e.g. "dim". */
 typedef struct brt_config brt_config;
 
 typedef struct brt_config_key {
@@ -96,61 +106,72 @@ typedef struct brt_config_key {
     const char *help;          /* one line */
 } brt_config_key;
 
-/* The i-th key, or NULL past the last one: the source of command-line flags and documentation. */
+/* The i-th key, or NULL past the last one: the source of command-line flags and documentation. Static. */
 BRT_API const brt_config_key *brt_config_key_at(size_t i);
 
+/* A configuration with the defaults; what has none is still to be set. */
 BRT_API brt_status brt_config_create(brt_config **out);
 BRT_API void brt_config_close(brt_config *config);
-/* Sets one key from JSON text ("512", "[3, 5]", "true"); a bare "3,5" is accepted for a list. */
+/* Sets one key from JSON text ("512", "[3, 5]", "true"); a bare "3,5" is accepted for a list. "null" goes back to a
+ * default that depends on other keys. BRT_ERROR_ARGUMENT for an unknown key, BRT_ERROR_CONFIG for a value of the wrong
+ * type. */
 BRT_API brt_status brt_config_set(brt_config *config, const char *key, const char *json);
-/* Reads FILE.json, or DIR/config.json; an unknown key is an error that names it. */
+/* Sets the keys that FILE.json, or DIR/config.json, has. BRT_ERROR_FORMAT when it is not a JSON object,
+ * BRT_ERROR_CONFIG for an unknown key or a value of the wrong type; some keys may be set then. */
 BRT_API brt_status brt_config_load(brt_config *config, const char *path);
-/* "tiny", "small" or "reference": the model part of a preset. */
+/* Sets the keys of a preset's model: "tiny", "small", or "reference", the model of the reference's train.py. */
 BRT_API brt_status brt_config_preset(brt_config *config, const char *name);
-/* Fills in the defaults that depend on others and checks every rule. Model creation does it, too. */
+/* Fills in the defaults that depend on others and checks every rule: BRT_ERROR_CONFIG names what breaks one,
+ * BRT_ERROR_UNSUPPORTED what is not there yet. Model creation does it, too. */
 BRT_API brt_status brt_config_check(brt_config *config);
-/* The value of an integer key after a check; of a list its length. -1 for an unknown key. */
+/* The value of a key after a check: of a list its length, of a boolean 0 or 1, of a number its integer part; -1 for an
+ * unknown key. */
 BRT_API int64_t brt_config_get(const brt_config *config, const char *key);
 /* All keys as a JSON object, as config.json holds them. The caller frees it with brt_free. */
 BRT_API brt_status brt_config_json(const brt_config *config, char **out);
+/* Frees what the library has handed over to the caller. Takes NULL. */
 BRT_API void brt_free(void *memory);
 
 /* ---- model ----------------------------------------------------------------------------------------- */
 
 typedef struct brt_model brt_model;
 
-/* New weights in the reference's distributions, from one seed; the same for any number of threads. The
- * configuration is copied. */
+/* New weights in the reference's distributions, from one seed; the same for any number of threads. The configuration is
+ * checked and copied. A model that memory cannot hold is BRT_ERROR_MEMORY before anything is allocated. */
 BRT_API brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t seed);
-/* DIR holds config.json and model.safetensors: the reference's state_dict() names and shapes, with or
- * without the prefix "transformer." ; `beta` buffers are ignored. */
+/* DIR holds config.json and model.safetensors: the reference's state_dict() names and shapes, with or without the
+ * prefix "transformer.", of any real type (F32, BF16, ...); `beta` buffers are ignored. BRT_ERROR_MISMATCH names a
+ * tensor that is missing, superfluous or of another shape than the configuration's. */
 BRT_API brt_status brt_model_load(brt_model **out, const char *dir);
-/* Writes DIR/config.json and DIR/model.safetensors, each beside, synced and renamed. */
+/* Makes DIR where needed and writes config.json and model.safetensors (F32) there, each beside, synced and renamed. */
 BRT_API brt_status brt_model_save(const brt_model *model, const char *dir);
 BRT_API void brt_model_close(brt_model *model);
-/* Owned by the model. */
+/* The checked configuration, owned by the model. */
 BRT_API const brt_config *brt_model_config(const brt_model *model);
 
 typedef struct brt_parameter_info {
     const char *name;  /* the reference's state_dict() name */
-    const float *data; /* owned by the model */
-    size_t count;
+    const float *data; /* [shape], owned by the model; a trainer changes it */
+    size_t count;      /* of numbers: the product of the shape */
     size_t dims;
-    size_t shape[4];
+    size_t shape[4];   /* [dims] */
 } brt_parameter_info;
+/* How many tensors of parameters the model has. */
 BRT_API size_t brt_model_parameter_count(const brt_model *model);
+/* The index-th of them, always in the same order; BRT_ERROR_ARGUMENT past the last. */
 BRT_API brt_status brt_model_parameter(const brt_model *model, size_t index, brt_parameter_info *out);
 
 typedef struct brt_model_costs {
-    uint64_t parameters;
-    uint64_t parameter_bytes;
+    uint64_t parameters;             /* numbers */
+    uint64_t parameter_bytes;        /* of them, as F32 */
     uint64_t stream_bytes;           /* of one stream of one row: windows, states and working memory */
-    uint64_t flops_per_token;        /* forward, matrix products, as the reference computes them */
+    uint64_t flops_per_token;        /* forward, matrix products, as the reference computes them (masked scores, too):
+                                        of a block that has a memory, its write of the states included, per token */
     uint64_t train_flops_per_sample; /* forward and backward of one row's sample, likewise */
-    uint64_t decode_bytes_per_token; /* weights read to produce one token */
+    uint64_t decode_bytes_per_token; /* matrices read to produce one token inside a block */
 } brt_model_costs;
 /* A training sample is `sample_tokens` tokens read from the start (no memory at first) in segments of
- * `segment_tokens`; both are multiples of block_width. */
+ * `segment_tokens`, which is a multiple of block_width and divides it. */
 BRT_API brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_t segment_tokens,
                                      brt_model_costs *out);
 
@@ -161,51 +182,61 @@ typedef struct brt_stream brt_stream;
 typedef struct brt_stream_options {
     size_t size;
     size_t rows;       /* independent sequences fed together; default 1 */
-    int threads;       /* 0: all processors */
+    int threads;       /* 0: all processors; logits do not depend on it */
     bool no_states;    /* never carry states: every block reads the initial state */
-    bool no_memories;  /* never carry memories: a block attends only to itself */
+    bool no_memories;  /* never read memories: a block attends only to itself */
 } brt_stream_options;
 BRT_API brt_stream_options brt_stream_options_init(void);
 
-/* All working memory is allocated here; feeding cannot run out of memory. The model must outlive it. */
+/* At the start of every row. All working memory is allocated here; feeding cannot run out of memory. The model must
+ * outlive the stream. */
 BRT_API brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_stream_options *options);
 BRT_API void brt_stream_close(brt_stream *stream);
-/* Appends `time` tokens, [rows, time], to every row. logits, or NULL: [rows, time, num_tokens]. Any split of
- * an input into calls gives the same logits: to the bit when cut at blocks' ends, else up to rounding. States
- * and memories are committed at the end of each full block, a part of a block waits in the stream. */
+/* Appends `time` tokens, [rows, time], to every row. logits, or NULL: [rows, time, num_tokens], for the token after
+ * each. Any split of an input into calls gives the same logits: to the bit when cut at blocks' ends, else up to
+ * rounding. States and memories are committed at the end of each full block, a part of a block waits in the stream. A
+ * token outside the vocabulary is BRT_ERROR_ARGUMENT, and nothing has been appended. */
 BRT_API brt_status brt_stream_feed(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
 /* The same, writing only the logits of the last token: [rows, num_tokens]. */
 BRT_API brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
-/* Row `row` (or every row: -1) starts anew: initial state, no memory. All rows must be at a block's start when a
- * single one is reset. */
+/* Row `row` (or every row: -1) starts anew: initial state, no memory, position 0. In a stream of several rows a single
+ * one can be reset at a block's start only; inside a block that is BRT_ERROR_ARGUMENT. */
 BRT_API brt_status brt_stream_reset(brt_stream *stream, int64_t row);
-/* Drops what waits of a partial block: the timeline goes back to the last committed block. */
+/* Drops what waits of a partial block: every row goes back to the end of its last committed block. */
 BRT_API brt_status brt_stream_drop_partial_block(brt_stream *stream);
-/* Tokens fed to the row since its reset. */
+/* Tokens of the row's timeline: those fed since its reset. 0 for a row that is not there. */
 BRT_API uint64_t brt_stream_position(const brt_stream *stream, size_t row);
-/* Keys held as memory per row: 0 before the first committed block, then block_width. */
+/* Keys held as memory per row: 0 before the first committed block, then block_width. (A single row that was reset sees
+ * none of them; its own are 0.) */
 BRT_API size_t brt_stream_memory_length(const brt_stream *stream);
-/* Layer from 0; out is [2, rows, memory_length, dim_head]: keys, then values, as projected. */
+/* Layer from 0; out is [2, rows, memory_length, dim_head]: keys, then values, as projected: before normalisation and
+ * rotation, as the reference returns them. */
 BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out);
-/* index counts the recurrent layers in ascending order; out is [rows, num_state_vectors, dim]. */
+/* index counts the recurrent layers in ascending order, from 0; out is [rows, num_state_vectors, dim]: the state that
+ * the current block reads. */
 BRT_API brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out);
-/* A session file holds the whole timeline, its partial block included; loading continues it exactly, with the
- * weights that made it and no others. `note` is the caller's own text kept with it (NULL: none). */
+/* Writes a session file, beside and renamed. It holds the whole timeline, its partial block included; loading continues
+ * it exactly, with the weights that made it and no others. `note` is the caller's own UTF-8 text kept with it (NULL:
+ * ""). */
 BRT_API brt_status brt_stream_save(const brt_stream *stream, const char *path, const char *note);
-/* *note (may be NULL) is freed with brt_free. */
+/* Takes the timeline of a file into a stream of as many rows. *note (note may be NULL) is freed with brt_free.
+ * BRT_ERROR_MISMATCH for another model or number of rows, BRT_ERROR_FORMAT for a file that is no session; the stream is
+ * then as it was. */
 BRT_API brt_status brt_stream_load(brt_stream *stream, const char *path, char **note);
 
 typedef struct brt_sampling {
     size_t size;
-    float temperature;  /* 0: the most likely token */
-    size_t top_k;       /* 0: all */
-    float top_p;        /* 1: all */
-    float filter_thres; /* keep the ceil((1 - filter_thres) * num_tokens) most likely, as the reference; 0: all */
+    float temperature;  /* logits are divided by it; default 1; 0: the most likely token */
+    size_t top_k;       /* the most likely so many; default 0: all */
+    float top_p;        /* the fewest most likely that have this probability together (nucleus sampling, Holtzman et al.
+                           2020); default 1: all */
+    float filter_thres; /* the ceil((1 - filter_thres) * num_tokens) most likely, as the reference; default 0: all */
     uint64_t seed;
 } brt_sampling;
 BRT_API brt_sampling brt_sampling_init(void);
-/* Draws from logits [num_tokens]. The random number is a function of (seed, position) alone, so a continued
- * session draws what an uninterrupted one would. */
+/* Draws from logits [num_tokens]; of several filters every one holds. The random numbers are a function of (seed,
+ * position) alone, so a continued session draws what an uninterrupted one would: brt_stream_position is the position to
+ * give. BRT_ERROR_NUMERIC when a logit is not finite. */
 BRT_API brt_status brt_sample(const float *logits, size_t num_tokens, const brt_sampling *sampling, uint64_t position,
                               int32_t *token);
 
@@ -218,23 +249,30 @@ typedef struct brt_dataset_options {
     const char *const *paths; /* files, directories (searched in depth, in sorted order) or glob patterns */
     size_t path_count;
     const char *format;       /* "auto" (default): .bin holds tokens, all else bytes; or "bytes", "uint16", "uint32" */
-    const char *split;        /* NULL: everything; "enwik8:train", "enwik8:val", "enwik8:test": the customary 90M/5M/5M */
-    size_t num_tokens;        /* a token at or above this is an error that names the file; 0: no check */
+    const char *split;        /* NULL: everything; "enwik8:train", "enwik8:val" or "enwik8:test": of enwik8 the
+                                 customary 90, 5 and 5 million bytes */
+    size_t num_tokens;        /* a token at or above this is an error that names the file; default 0: no check */
 } brt_dataset_options;
 BRT_API brt_dataset_options brt_dataset_options_init(void);
 
-/* Each file is one document; .gz and .xz are decompressed; empty files are left out. */
+/* Each file is one document; .gz and .xz are decompressed; empty files are left out, and in directories names with a
+ * dot in front. Plain files of some size are mapped, not read: they must not be changed while the data set is open.
+ * BRT_ERROR_IO for a path that is not there, BRT_ERROR_FORMAT for a damaged file, BRT_ERROR_DATA for tokens outside the
+ * vocabulary, or no tokens at all. */
 BRT_API brt_status brt_dataset_open(brt_dataset **out, const brt_dataset_options *options);
 BRT_API void brt_dataset_close(brt_dataset *dataset);
+/* How many documents there are, and tokens in all of them. */
 BRT_API size_t brt_dataset_documents(const brt_dataset *dataset);
 BRT_API uint64_t brt_dataset_tokens(const brt_dataset *dataset);
+/* A document's path, owned by the data set, and its tokens; NULL and 0 past the last. */
 BRT_API const char *brt_dataset_document_name(const brt_dataset *dataset, size_t document);
 BRT_API uint64_t brt_dataset_document_tokens(const brt_dataset *dataset, size_t document);
-/* Copies tokens [offset, offset + count) of a document. */
+/* Copies tokens [offset, offset + count) of a document; BRT_ERROR_ARGUMENT when they are not all there. */
 BRT_API brt_status brt_dataset_read(const brt_dataset *dataset, size_t document, uint64_t offset, size_t count,
                                     int32_t *tokens);
-/* Splits the tail off: the last `fraction` of the tokens, whole documents where there are at least two (at least
- * one document), else the end of the only one. `dataset` keeps the rest; *out is a new handle on the same data. */
+/* Splits the tail off: the last `fraction` of the tokens, whole documents where there are at least two (at least one
+ * document), else the end of the only one. `dataset` keeps the rest; *out is a new handle on the same data, which may
+ * be closed before or after it. */
 BRT_API brt_status brt_dataset_split_tail(brt_dataset *dataset, double fraction, brt_dataset **out);
 
 /* ---- trainer: segments -> gradient -> update ---------------------------------------------------------------- */
@@ -245,61 +283,72 @@ typedef struct brt_trainer_options {
     size_t size;
     size_t rows;                /* batch; default 4 */
     size_t segment_blocks;      /* blocks of backpropagation through time per segment; default 8 */
-    bool recompute;             /* keep the activations of one block only, and compute the others again in the backward
-                                   pass: memory no longer grows with segment_blocks, a step takes a third more time, the
-                                   gradients are the same bit by bit */
-    int threads;                /* 0: all processors */
-    const char *dtype;          /* of products with weights: "f32" (default), or "bf16": operands rounded to bf16, sums,
-                                   weights and moments in f32; for processors with AVX512-BF16 */
-    const char *optimizer;      /* "adamw" (default) or "adam" */
-    float learning_rate;        /* default 1e-3 */
-    float beta1, beta2, epsilon;
-    float weight_decay;         /* matrices only; embeddings, gains, gates and states are never decayed */
-    float clip;                 /* global gradient norm; 0: none; default 0.5 */
-    float xl_memories_dropout;  /* probability, per row and segment, to start without memories; default 0.1 */
-    float state_dropout;        /* likewise from the initial state */
-    bool profile;               /* take the time of every operation: brt_trainer_profile */
+    bool recompute;             /* keep the activations of one block and what the others start from, and compute these
+                                   again in the backward pass (Memformer, Wu et al. 2022, section 3.3): less memory, a
+                                   third more time, the same gradients bit by bit; default false */
+    int threads;                /* 0: all processors; losses and weights do not depend on it, bit by bit */
+    const char *dtype;          /* of the operands of matrix products: "f32" (default), or "bf16": rounded to bf16 for
+                                   products with weights and, where there is a gradient, of attention; sums, weights and
+                                   moments stay f32. BRT_ERROR_UNSUPPORTED where brt_isa() is not "avx512_bf16" */
+    const char *optimizer;      /* "adamw" (default; Loshchilov & Hutter 2019) or "adam" (Kingma & Ba 2015, without
+                                   decay), as PyTorch has them */
+    float learning_rate;        /* the highest of a run (brt_run); brt_trainer_update is given its own; default 1e-3 */
+    float beta1, beta2, epsilon; /* of Adam; default 0.9, 0.999, 1e-8 */
+    float weight_decay;         /* of matrices; embeddings, gains, gates and states are never decayed; default 0.01;
+                                   with "adam" it must be 0 */
+    float clip;                 /* largest norm of the whole gradient, as PyTorch clips it; default 0.5; 0: any */
+    float xl_memories_dropout;  /* probability, per row and segment, to start without memories; default 0.1 (as the
+                                   reference's trainer) */
+    float state_dropout;        /* likewise from the initial state; default 0.1 */
+    bool profile;               /* take the time of every operation: brt_trainer_profile; default false */
     uint64_t seed;              /* of the dropouts */
-    uint64_t memory_limit;      /* bytes; refused beyond; 0: what the system has available */
+    uint64_t memory_limit;      /* bytes beside the model's weights; more is BRT_ERROR_MEMORY; 0: what the system has */
 } brt_trainer_options;
 BRT_API brt_trainer_options brt_trainer_options_init(void);
 
-/* Bytes that a trainer with these options needs beside the model's own weights, without making it. */
+/* Bytes that a trainer with these options needs beside the model's own weights, without making it. Like opening, not
+ * while the model has a trainer or another thread uses it. */
 BRT_API brt_status brt_trainer_measure(const brt_model *model, const brt_trainer_options *options, uint64_t *bytes);
-/* Allocates everything a step needs. The trainer changes the model's weights; it must be the model's only user. */
+/* Allocates everything a step needs. The trainer changes the model's weights: a model has one trainer at a time (a
+ * second one is BRT_ERROR_ARGUMENT), and a stream is opened after an update, not kept over one. The model must outlive
+ * it. */
 BRT_API brt_status brt_trainer_open(brt_trainer **out, brt_model *model, const brt_trainer_options *options);
 BRT_API void brt_trainer_close(brt_trainer *trainer);
 
 typedef struct brt_segment {
-    size_t time;            /* tokens per row: at most segment_blocks * block_width */
+    size_t time;            /* tokens per row: 1 to segment_blocks * block_width */
     const int32_t *tokens;  /* [rows, time] */
     const int32_t *targets; /* [rows, time]; ignore_index: no loss there */
     const bool *reset;      /* [rows] or NULL: the row starts a document: initial state, no memory */
     float weight;           /* the gradient is that of weight * mean loss: 1 / accumulation steps */
-    bool forward_only;      /* evaluate: no gradient, no dropout */
+    bool forward_only;      /* evaluate: no gradient, no dropout; memories and states are carried all the same */
     float *logits;          /* [rows, time, num_tokens] or NULL */
 } brt_segment;
-/* Runs one segment, adds its gradient, and carries memories and states (detached) into the next. *loss: mean
- * cross entropy in nats over the targets that are not ignore_index (0 when there is none), *count how many
- * (may be NULL). */
+/* Runs one segment, adds its gradient, and carries memories and states (detached) into the next: those of the last full
+ * block. *loss: mean cross entropy in nats over the targets that are not ignore_index (0 when there is none), *count
+ * how many (count may be NULL). A token or target outside the vocabulary is BRT_ERROR_ARGUMENT, and nothing is
+ * changed. */
 BRT_API brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment, double *loss, uint64_t *count);
-/* Clips, updates the weights with `learning_rate`, zeroes the gradient. *norm (may be NULL) is the gradient's
- * norm before clipping. A norm that is not finite is BRT_ERROR_NUMERIC, and nothing is updated. */
+/* Clips, updates the weights with `learning_rate`, zeroes the gradient. *norm (norm may be NULL) is the gradient's norm
+ * before clipping. A norm that is not finite is BRT_ERROR_NUMERIC, and nothing is updated. */
 BRT_API brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm);
 /* Forgets carried memories and states of every row. */
 BRT_API void brt_trainer_clear(brt_trainer *trainer);
-/* Copies the gradient of one parameter (index as in brt_model_parameter). */
+/* Copies the sum of the gradients since the last update, of one parameter: index, count and shape as in
+ * brt_model_parameter. */
 BRT_API brt_status brt_trainer_gradient(const brt_trainer *trainer, size_t index, float *out);
-/* Where the time of the trainer's steps went. */
+/* Where the time of the trainer's segments with a gradient and of its updates went, since it was opened. */
 typedef struct brt_profile_entry {
-    const char *name;   /* an operation: "linear", "attention", ...; or "update": clipping, Adam, packing the weights */
-    uint64_t calls;
-    double forward_seconds, backward_seconds; /* "update" has forward only */
-    double flops;       /* of matrix products, forward and backward, computed again or not */
+    const char *name;   /* an operation: "linear", "attention", ...; or "update": clipping, Adam, packing the weights.
+                           A static string */
+    uint64_t calls;     /* forward, those of `recompute` among them */
+    double forward_seconds, backward_seconds; /* on the calling thread's clock; "update" has forward only */
+    double flops;       /* of matrix products, forward (as often as it ran) and backward */
 } brt_profile_entry;
-/* The index-th entry of a trainer opened with `profile`; false past the last. */
+/* The index-th entry, in no particular order, of a trainer opened with `profile`; false past the last, or without. */
 BRT_API bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_profile_entry *out);
-/* As in the stream: what the next segment will read. Layer and index count from 0. *length keys per row. */
+/* What the next segment will read, in the shapes of brt_stream_memory_length, brt_stream_memories, brt_stream_states. A
+ * row without a memory of its own (it was reset, and no full block has passed) has no defined keys and values there. */
 BRT_API size_t brt_trainer_memory_length(const brt_trainer *trainer);
 BRT_API brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float *out);
 BRT_API brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *out);
@@ -308,124 +357,149 @@ BRT_API brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, 
 
 typedef struct brt_run_options {
     size_t size;
-    const char *out;              /* the run's directory */
-    bool resume;                  /* go on from the checkpoint in `out` */
-    const char *sampling;         /* "stream" (default) or "crops" */
+    const char *out;              /* the run's directory, made where needed */
+    bool resume;                  /* go on from the checkpoint in `out`, or start where there is none */
+    const char *sampling;         /* "stream" (default): rows read documents in order, memories and states carried on;
+                                     documents are shuffled every epoch, and long ones cut into pieces; "crops":
+                                     windows drawn at random */
     size_t crop_segments;         /* crops: windows of this many times max_seq_len tokens, plus one; default 2 */
-    uint64_t steps;               /* optimiser steps; 0: until max_seconds */
-    double max_seconds;           /* 0: none; the schedule then follows the time */
-    uint64_t save_every, val_every, sample_every; /* steps; 0: only at the end (samples: never) */
-    uint64_t val_tokens;          /* tokens per validation; 0: all of the validation data */
-    size_t sample_tokens;         /* default 200 */
-    size_t accumulation;          /* segments per update; default 1 */
-    const char *schedule;         /* "constant", "cosine" (default) or "rsqrt" */
-    uint64_t warmup;              /* steps of linear warm-up */
-    float min_learning_rate;      /* cosine ends here; default 0.1 * learning_rate when < 0 */
-    uint64_t seed;
+    uint64_t steps;               /* updates of the weights in all; default 1000; 0: any number, until max_seconds */
+    double max_seconds;           /* time of the run, all sessions together; default 0: any. With both given, the one
+                                     that is further decides on the end and on the cosine */
+    uint64_t save_every, val_every, sample_every; /* steps; default 0: only at the end (samples: never) */
+    uint64_t val_tokens;          /* tokens per validation, up to whole blocks; default 0: all of the validation data */
+    size_t sample_tokens;         /* length of a sample; default 200 */
+    size_t accumulation;          /* segments (of crops: windows) per update; default 1 */
+    const char *schedule;         /* after the warm-up trainer.learning_rate is "constant", follows a "cosine" (default;
+                                     Loshchilov & Hutter 2017, no restarts), or falls with 1 / sqrt(step): "rsqrt" */
+    uint64_t warmup;              /* steps of linear warm-up; default 0 */
+    float min_learning_rate;      /* where the cosine ends; below 0 (default): 0.1 * trainer.learning_rate */
+    uint64_t seed;                /* of the order of the data, the dropouts and the samples; trainer.seed is not used */
     brt_trainer_options trainer;
 } brt_run_options;
 BRT_API brt_run_options brt_run_options_init(void);
-/* The training part of a preset ("tiny", "small", "reference"). */
+/* Sets what a preset ("tiny", "small", or "reference", the reference's train.py) has of its own; its model is
+ * brt_config_preset's. */
 BRT_API brt_status brt_run_options_preset(brt_run_options *options, const char *name);
 
 typedef struct brt_run_progress {
-    uint64_t step, steps;       /* steps done, and in all (0: unknown) */
-    double loss;                /* nats per token of this step */
-    double gradient_norm;
-    float learning_rate;
-    double tokens_per_s;
-    double seconds;             /* training time so far, earlier sessions included */
-    double max_seconds;
+    uint64_t step, steps;       /* updates done, and in all (0: unknown) */
+    double loss;                /* nats per token, the mean of this step's segments */
+    double gradient_norm;       /* before clipping */
+    float learning_rate;        /* of this step */
+    double tokens_per_s;        /* of this step */
+    double seconds;             /* time of the run so far, validations and earlier sessions included */
+    double max_seconds;         /* as in the options; 0: any */
 } brt_run_progress;
 
 typedef struct brt_validation {
-    uint64_t tokens;
+    uint64_t tokens;            /* predicted */
     double loss;                /* nats per token, memories and states carried through each document */
-    double loss_no_states;      /* every block reads the initial state */
-    double loss_cleared;        /* memories and states cleared at every segment */
-    double seconds;
+    double loss_no_states;      /* the same tokens where every block reads the initial state */
+    double loss_cleared;        /* and where memories and states are cleared after every segment_blocks blocks */
+    double seconds;             /* that all three took */
 } brt_validation;
 
-/* Every pointer may be NULL. */
+/* Called on the thread that called brt_run; what they are given lives until they return. Every pointer may be NULL.
+ * After a step come, where due: on_step, on_validation, the line of metrics, on_sample, the checkpoint, should_stop. */
 typedef struct brt_run_callbacks {
-    void *user;
+    void *user; /* given to each */
+    /* A sentence for people, without a line's end: where the run goes on, what it warns of. */
     void (*on_message)(void *user, const char *text);
     void (*on_step)(void *user, const brt_run_progress *progress);
     void (*on_validation)(void *user, const brt_run_progress *progress, const brt_validation *validation);
+    /* [count] tokens that follow a line's end (token 10; or token 0 in a smaller vocabulary), drawn with temperature
+     * 0.8 and top_p 0.95. */
     void (*on_sample)(void *user, const brt_run_progress *progress, const int32_t *tokens, size_t count);
-    /* At the run's end; asking for it makes the trainer take times. */
+    /* At the run's end, however it ends, for brt_trainer_profile; asking for it makes the trainer take times. */
     void (*on_profile)(void *user, const brt_trainer *trainer);
-    bool (*should_stop)(void *user); /* asked after each step: a checkpoint is written and the run ends */
+    /* True: a checkpoint is written and the run ends. */
+    bool (*should_stop)(void *user);
 } brt_run_callbacks;
 
 /* Trains `model` on `train`, validates on `val` (may be NULL). Writes config.json, model.safetensors,
- * optimizer.safetensors, trainer_state.json and metrics.jsonl into options->out. With `resume` the model's weights
- * are replaced by the checkpoint's; its configuration must be the run's. A directory is one process's at a time, and a
- * model in it that has no checkpoint is not overwritten. BRT_INTERRUPTED when should_stop ended it, after the
- * checkpoint. A run that is killed at any moment and resumed gives the bit-identical losses of an uninterrupted one. */
+ * optimizer.safetensors, trainer_state.json and metrics.jsonl into options->out. `callbacks` may be NULL.
+ *
+ * With `resume` the model's weights are replaced by the checkpoint's; its configuration, the data and the options that
+ * the checkpoint depends on must be the run's (BRT_ERROR_MISMATCH names what is not). A run that is killed at any
+ * moment and resumed gives the bit-identical losses of an uninterrupted one, on the same instruction set and where the
+ * learning rate does not follow the time.
+ *
+ * A directory is one process's at a time, and a run or a model in it is not overwritten. BRT_INTERRUPTED when
+ * should_stop ended it, after the checkpoint. BRT_ERROR_NUMERIC when a loss or gradient is not finite: the last
+ * checkpoint is then as it was. BRT_ERROR_DATA when there is too little to train or validate on. */
 BRT_API brt_status brt_run(brt_model *model, const brt_dataset *train, const brt_dataset *val,
                            const brt_run_options *options, const brt_run_callbacks *callbacks);
 
 /* ---- evaluation -------------------------------------------------------------------------------------------------- */
 
+/* Everything is 0 at first. */
 typedef struct brt_evaluate_options {
     size_t size;
-    int threads;
-    bool no_states;
-    bool no_memories;
-    size_t clear_every;      /* tokens: clear memories and states that often; 0: only between documents */
-    uint64_t max_tokens;     /* 0: all */
-    size_t buckets;          /* loss by position in the document; 0: none */
+    int threads;             /* 0: all processors; the loss does not depend on it */
+    bool no_states;          /* every block reads the initial state */
+    bool no_memories;        /* every block attends only to itself */
+    size_t clear_every;      /* tokens, a multiple of block_width: clear memories and states that often; 0: only between
+                                documents */
+    uint64_t max_tokens;     /* stop after the blocks in which so many have been predicted; 0: all */
+    size_t buckets;          /* loss by position in the document; 0: none, and the next three are not used */
     size_t bucket_width;     /* tokens per bucket; the last bucket takes the rest */
-    double *bucket_loss;     /* [buckets] nats per token, or NULL */
-    uint64_t *bucket_tokens; /* [buckets], or NULL */
+    double *bucket_loss;     /* out, [buckets]: nats per token; 0 where there is no token */
+    uint64_t *bucket_tokens; /* out, [buckets] */
 } brt_evaluate_options;
 BRT_API brt_evaluate_options brt_evaluate_options_init(void);
 
 typedef struct brt_evaluation {
-    double loss;       /* nats per token */
-    uint64_t tokens;   /* predicted: all but the first of each document */
-    uint64_t documents;
+    double loss;        /* nats per token */
+    uint64_t tokens;    /* predicted: all but the first of each document, and targets that are ignore_index */
+    uint64_t documents; /* begun; those of a single token are left out */
     double seconds;
 } brt_evaluation;
-/* Scores every document from its start, memories and states carried. */
+/* Scores every document from its start, memories and states carried to its end. BRT_ERROR_DATA when there is nothing to
+ * predict, BRT_ERROR_NUMERIC when the loss is not finite. */
 BRT_API brt_status brt_evaluate(const brt_model *model, const brt_dataset *dataset, const brt_evaluate_options *options,
                                 brt_evaluation *out);
 
-/* ---- tensors in files ------------------------------------------------------------------------------------------------ */
+/* ---- tensors in files -------------------------------------------------------------------------------------------- */
 
 /* A safetensors file being read or written; for tools such as `brt trace`. */
 typedef struct brt_tensors brt_tensors;
 
 typedef struct brt_tensor_info {
-    const char *name;
+    const char *name;  /* owned by the handle */
     const char *dtype; /* "F32", "I64", ... */
     size_t dims;
-    size_t shape[8];
-    size_t count;
-    const void *data; /* mapped, little-endian, owned by the handle */
+    size_t shape[8];   /* [dims] */
+    size_t count;      /* the product of the shape */
+    const void *data;  /* [shape], little-endian, owned by the handle; of a file mapped, and at any address */
 } brt_tensor_info;
+/* Opens a file and checks it against every rule of the format (BRT_ERROR_FORMAT):
+ * https://github.com/huggingface/safetensors#format */
 BRT_API brt_status brt_tensors_open(brt_tensors **out, const char *path);
 BRT_API size_t brt_tensors_count(const brt_tensors *tensors);
+/* The index-th tensor, in the order of the data or of adding; BRT_ERROR_ARGUMENT past the last. */
 BRT_API brt_status brt_tensors_at(const brt_tensors *tensors, size_t index, brt_tensor_info *out);
 /* BRT_ERROR_MISMATCH when there is no tensor of that name. */
 BRT_API brt_status brt_tensors_find(const brt_tensors *tensors, const char *name, brt_tensor_info *out);
-/* An empty set to add to; data is copied. */
+/* An empty set to add to and to save. */
 BRT_API brt_status brt_tensors_create(brt_tensors **out);
+/* Adds a copy of data [shape], as F32, to a set made with brt_tensors_create. BRT_ERROR_ARGUMENT for a name that is
+ * there already, more than 8 dimensions, or a set that was opened. */
 BRT_API brt_status brt_tensors_add(brt_tensors *tensors, const char *name, size_t dims, const size_t *shape,
                                    const float *data);
+/* Writes the set as a file, beside and renamed. */
 BRT_API brt_status brt_tensors_save(const brt_tensors *tensors, const char *path);
 BRT_API void brt_tensors_close(brt_tensors *tensors);
 
-/* ---- bench ------------------------------------------------------------------------------------------------------------ */
+/* ---- bench ------------------------------------------------------------------------------------------------------- */
 
 typedef struct brt_machine {
-    int threads;
+    int threads;              /* used */
     double peak_f32_gflops;   /* measured with fused multiply-adds on all threads */
     double peak_bf16_gflops;  /* 0 where the processor has no bf16 dot product */
     double read_gbytes_per_s; /* sequential reads of memory beyond the caches */
 } brt_machine;
-/* Takes about two seconds. threads 0: all processors. */
+/* Takes about two seconds, and 512 MiB of memory. threads 0: all processors. */
 BRT_API brt_status brt_machine_measure(int threads, brt_machine *out);
 
 #ifdef __cplusplus

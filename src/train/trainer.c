@@ -139,6 +139,8 @@ static brt_status allocate_rows(brt_trainer *trainer)
 static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_options *options)
 {
     BRT_TRY(check_options(options));
+    if (model->parameters.items[0].tensor.gradient)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has a trainer already; close that one first");
     brt_trainer *trainer = calloc(1, sizeof *trainer);
     if (!trainer)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a trainer");
