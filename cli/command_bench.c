@@ -51,7 +51,7 @@ typedef struct bench {
     round blocks[decode_rounds];        /* seconds of one token */
 } bench;
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------- */
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
 /* Tokens without a pattern, always the same. */
 static void fill_tokens(int32_t *tokens, size_t count, size_t num_tokens)
@@ -81,7 +81,7 @@ static double median(const bench *b, const round *rounds, size_t count, figure *
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-/* ---- a training step ------------------------------------------------------------------------------------------------ */
+/* ---- a training step --------------------------------------------------------------------------------------------- */
 
 /* One sample per row, read from the start in segments, and the update. */
 static brt_status train_step(const bench *b, brt_trainer *trainer, const int32_t *tokens, const bool *reset)
@@ -131,7 +131,7 @@ static brt_status bench_training(bench *b)
     return status;
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------------- */
+/* ---- decoding ---------------------------------------------------------------------------------------------------- */
 
 /* Token by token through whole blocks that have a memory, their ends included. */
 static brt_status time_tokens(bench *b, brt_stream *stream, const int32_t *tokens, size_t width, float *logits)
@@ -167,7 +167,7 @@ static brt_status bench_decoding(bench *b)
     return status;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static brt_status choose_case(bench *b, const cli_parsed *parsed)
 {
@@ -202,7 +202,7 @@ static brt_status measure(bench *b, const cli_parsed *parsed)
     return bench_decoding(b);
 }
 
-/* ---- figures ------------------------------------------------------------------------------------------------------ */
+/* ---- figures ----------------------------------------------------------------------------------------------------- */
 
 static double seconds(const bench *b, const round *r)
 {

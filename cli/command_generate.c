@@ -68,7 +68,7 @@ typedef struct generation {
     double prompt_seconds, seconds;
 } generation;
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static brt_status read_note(generation *g, const char *note)
 {
@@ -152,7 +152,7 @@ static void close_generation(generation *g)
     json_decref(g->tokens);
 }
 
-/* ---- generating --------------------------------------------------------------------------------------------------- */
+/* ---- generating -------------------------------------------------------------------------------------------------- */
 
 /* Feeds everything but the last token. In parts, so that a long prompt can be interrupted. */
 static brt_status feed_prompt(generation *g)
@@ -177,9 +177,10 @@ static brt_status feed_prompt(generation *g)
 
 static brt_status show_token(generation *g)
 {
-    if (g->tokens)
-        return json_array_append_new(g->tokens, json_integer(g->pending)) == 0 ? BRT_OK
-                                                                             : cli_out_of_memory("the generated tokens");
+    if (g->tokens) {
+        bool added = json_array_append_new(g->tokens, json_integer(g->pending)) == 0;
+        return added ? BRT_OK : cli_out_of_memory("the generated tokens");
+    }
     if (g->num_tokens == 256)
         putchar(g->pending);
     else
@@ -202,7 +203,7 @@ static brt_status generate(generation *g)
     return BRT_OK;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static double milliseconds_per_token(const generation *g)
 {

@@ -42,7 +42,7 @@ typedef struct description {
     uint64_t parameters[part_count];
 } description;
 
-/* ---- measuring ---------------------------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 static bool has_weights(const char *run)
 {
@@ -96,7 +96,7 @@ static brt_status measure(description *d, const info_arguments *a)
     return brt_trainer_measure(d->model, &trainer, &d->training_bytes);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static brt_status config_json(const description *d, json_t **out)
 {

@@ -165,8 +165,8 @@ static brt_status draw(history *histories, const cli_parsed *parsed, const char 
         count += add_curve(&curves[count], h->titles[1], run, "validation", &h->validation, true);
         count += add_curve(&curves[count], h->titles[2], run, "without states", &h->without_states, true);
     }
-    plot picture = {"Block-Recurrent Transformer", "step", histories[0].bytes ? "bits per byte" : "loss (nats per token)", curves,
-                    count};
+    const char *unit = histories[0].bytes ? "bits per byte" : "loss (nats per token)";
+    plot picture = {"Block-Recurrent Transformer", "step", unit, curves, count};
     brt_status status = plot_draw(&picture, out);
     free(curves);
     return status;

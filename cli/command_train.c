@@ -76,7 +76,8 @@ static const cli_option options[] = {
      "refuse to need more memory than this; what the system has left unless given"},
     CLI_THREADS(train_arguments, run.trainer.threads),
     CLI_ISA(train_arguments),
-    {"profile", 0, CLI_FLAG, offsetof(train_arguments, profile), NULL, "at the end say where the time went, by operation"},
+    {"profile", 0, CLI_FLAG, offsetof(train_arguments, profile), NULL,
+     "at the end say where the time went, by operation"},
     {"quiet", 'q', CLI_FLAG, offsetof(train_arguments, quiet), NULL, "no progress"},
     CLI_JSON(train_arguments),
     CLI_END,
@@ -101,7 +102,7 @@ typedef struct session {
     bool has_validation;
 } session;
 
-/* ---- callbacks ---------------------------------------------------------------------------------------------------- */
+/* ---- callbacks --------------------------------------------------------------------------------------------------- */
 
 static void on_message(void *user, const char *text)
 {
@@ -154,7 +155,7 @@ static bool should_stop(void *user)
     return cli_interrupted();
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------------------------ */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static int check_arguments(const cli_command *command, const train_arguments *a)
 {
@@ -211,7 +212,7 @@ static int read_arguments(session *s)
     return CLI_OK;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 /* A resumed run has its model's arguments in its directory; if others are given, the run refuses them. */
 static brt_status open_model(session *s)
@@ -323,7 +324,7 @@ static brt_status train(session *s)
     return status;
 }
 
-/* ---- result ----------------------------------------------------------------------------------------------------------- */
+/* ---- result ------------------------------------------------------------------------------------------------------ */
 
 static json_t *loss_json(const session *s, double loss)
 {
@@ -384,8 +385,8 @@ const cli_command cli_train = {
         "optimizer.safetensors, trainer_state.json and metrics.jsonl. Without --preset, --config or an argument of the "
         "model it is the preset small. Presets replace some defaults: tiny and small have --lr 0.002 --beta2 0.99 "
         "--warmup 50; reference has --optimizer adam --lr 0.0001 --weight-decay 0 --schedule constant --sampling crops "
-        "--accumulation 4 --segment-blocks 2. SIGINT and SIGTERM write a checkpoint and end with status 130; a run that "
-        "is resumed, even after a kill, has the losses of an uninterrupted one.",
+        "--accumulation 4 --segment-blocks 2. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
+        "that is resumed, even after a kill, has the losses of an uninterrupted one.",
     .options = options,
     .model_options = true,
     .arguments_size = sizeof(train_arguments),

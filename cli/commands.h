@@ -10,7 +10,8 @@ extern const cli_command cli_train, cli_eval, cli_generate, cli_info, cli_trace,
 #define CLI_THREADS(type, field)                                                                       \
     {"threads", 0, CLI_INTEGER, offsetof(type, field), "N", "threads; 0: all processors; no result depends on it"}
 #define CLI_ISA(type)                                                                                  \
-    {"isa", 0, CLI_TEXT, offsetof(type, isa), "NAME", "kernels to use: generic, sse2, avx2, avx512, avx512_bf16 or neon"}
+    {"isa", 0, CLI_TEXT, offsetof(type, isa), "NAME",                                                  \
+     "kernels to use: generic, sse2, avx2, avx512, avx512_bf16 or neon"}
 #define CLI_JSON(type) {"json", 0, CLI_FLAG, offsetof(type, json), NULL, "print the result as JSON"}
 
 /* --isa: must come before the first model. NULL: leaves the choice to the library. */

@@ -70,7 +70,8 @@ static const char *const closing_sections =
     ".TP\n.I metrics.jsonl\none object per step, with at least\n.I step\nand\n.IR loss ,\n"
     "and the figures of each validation\n"
     ".SH ENVIRONMENT\n"
-    ".TP\n.B BRT_ISA\nkernels to use instead of the fastest the processor has: generic, sse2, avx2, avx512, avx512_bf16 or neon\n"
+    ".TP\n.B BRT_ISA\nkernels to use instead of the fastest the processor has: generic, sse2, avx2, avx512,\n"
+    "avx512_bf16 or neon\n"
     ".SH EXIT STATUS\n"
     "0 if all went well, 1 if it failed, 2 if the command line was wrong, 130 if it was interrupted after a checkpoint "
     "was written.\n"
@@ -132,7 +133,8 @@ void cli_print_completion(void)
     const cli_command *command;
     printf("# bash completion for brt\n"
            "_brt() {\n"
-           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words=\n"
+           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
+           "    local command=${COMP_WORDS[1]} words=\n"
            "    COMPREPLY=()\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
            "        COMPREPLY=($(compgen -W \"");

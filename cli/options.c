@@ -165,12 +165,13 @@ static int positional_error(const cli_parsed *parsed)
     const cli_command *command = parsed->command;
     if (parsed->positional_count > command->most)
         return cli_usage_error(command, "unexpected argument '%s'", parsed->positional[command->most]);
-    return cli_usage_error(command, "%s is missing%s", command->positional,
-                           cli_is_given(parsed, "data") ? "; it goes before --data, which takes all names that follow it"
-                                                        : "");
+    if (cli_is_given(parsed, "data"))
+        return cli_usage_error(command, "%s is missing; it goes before --data, which takes all names that follow it",
+                               command->positional);
+    return cli_usage_error(command, "%s is missing", command->positional);
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------------------------ */
+/* ---- parsing ----------------------------------------------------------------------------------------------------- */
 
 static void add_given(cli_parsed *parsed, const cli_option *option, const char *text)
 {
@@ -246,7 +247,7 @@ void cli_parsed_close(cli_parsed *parsed)
     free(parsed->paths);
 }
 
-/* ---- values -------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* All values of the list whose first value is given[first], in `room`; returns how many. */
 static size_t collect_paths(const cli_parsed *parsed, size_t first, const char **room)

@@ -73,7 +73,8 @@ static void show_bar(progress *p, const brt_run_progress *now)
     size_t full = (size_t)(fraction_done(now) * (double)count);
     memset(cells, '.', count);
     memset(cells, '#', full);
-    fprintf(stderr, "\r[%.*s] %.*s\033[K", (int)count, cells, (int)(width > count + 4 ? width - count - 4 : 0), figures);
+    size_t room = width > count + 4 ? width - count - 4 : 0;
+    fprintf(stderr, "\r[%.*s] %.*s\033[K", (int)count, cells, (int)room, figures);
     p->bar_is_shown = true;
 }
 

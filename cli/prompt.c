@@ -67,8 +67,8 @@ static brt_status take_numbers(prompt *out, const char *text, size_t length, int
         long value = strtol(text, &end, 10);
         if (end == text || errno != 0 || value < 0 || value >= num_tokens)
             return cli_fail(BRT_ERROR_DATA,
-                            "the prompt has '%.*s' where the number of a token is expected: the model has %lld tokens and "
-                            "no bytes",
+                            "the prompt has '%.*s' where the number of a token is expected: the model has %lld tokens "
+                            "and no bytes",
                             (int)strcspn(text, space), text, (long long)num_tokens);
         out->tokens[out->count++] = (int32_t)value;
         text = end;

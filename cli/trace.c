@@ -30,7 +30,7 @@ static float *allocate(size_t count, size_t item_count)
     return calloc(count ? count : 1, (item_count ? item_count : 1) * sizeof(float));
 }
 
-/* ---- memories and states, of a stream or a trainer ------------------------------------------------------------------ */
+/* ---- memories and states, of a stream or a trainer --------------------------------------------------------------- */
 
 typedef struct carrier {
     const brt_stream *stream; /* or NULL */
@@ -91,7 +91,7 @@ static brt_status add_logits(const sizes *s, size_t call, size_t time, const flo
     return brt_tensors_add(out, name, 3, shape, logits);
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------- */
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 static brt_status forward_call(brt_stream *stream, const sizes *s, const trace_call *call, size_t index,
                                brt_tensors *out)
@@ -123,7 +123,7 @@ brt_status trace_forward(const brt_model *model, const trace_calls *calls, int t
     return status;
 }
 
-/* ---- losses --------------------------------------------------------------------------------------------------------- */
+/* ---- losses ------------------------------------------------------------------------------------------------------ */
 
 /* One call: `time` positions that have a target, taken in segments. */
 typedef struct loss_call {
@@ -214,7 +214,8 @@ static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_c
     char name[48];
     loss_call l = {.trainer = trainer, .sizes = s, .call = call, .time = call->time - 1, .gradient = gradient};
     if (l.time == 0)
-        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", index);
+        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target",
+                        index);
     brt_status status = run_segments(&l, ignore_index);
     float loss = (float)l.loss;
     snprintf(name, sizeof name, "loss.%zu", index);
@@ -227,7 +228,7 @@ static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_c
     return add_carried(&(carrier){.trainer = trainer}, s, index, out);
 }
 
-/* ---- gradients ------------------------------------------------------------------------------------------------------ */
+/* ---- gradients --------------------------------------------------------------------------------------------------- */
 
 static brt_status add_gradient(const brt_model *model, const brt_trainer *trainer, size_t index, brt_tensors *out)
 {

@@ -39,7 +39,8 @@ static brt_status check_shape(const trace_calls *calls, const brt_tensor_info *i
     if (strcmp(info->dtype, "I64") != 0 && strcmp(info->dtype, "I32") != 0)
         return cli_fail(BRT_ERROR_DATA, "%s: %s is of type %s; tokens are I32 or I64", path, info->name, info->dtype);
     if (info->dims != 2 || info->count == 0)
-        return cli_fail(BRT_ERROR_DATA, "%s: %s must have the shape [batch, time], neither of them 0", path, info->name);
+        return cli_fail(BRT_ERROR_DATA, "%s: %s must have the shape [batch, time], neither of them 0", path,
+                        info->name);
     if (calls->count > 0 && info->shape[0] != calls->rows)
         return cli_fail(BRT_ERROR_DATA, "%s: %s has %zu rows and the calls before it have %zu", path, info->name,
                         info->shape[0], calls->rows);

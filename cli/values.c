@@ -87,7 +87,7 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
-/* ---- fields ------------------------------------------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------------------------------------------------ */
 
 static const char *expectation(const cli_option *option)
 {

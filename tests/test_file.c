@@ -313,7 +313,8 @@ static void a_directory_is_locked_once(void **state)
 static void leftovers_of_killed_writers_are_removed_and_nothing_else(void **state)
 {
     (void)state;
-    static const char *const kept[] = {"swept/a", "swept/a.tmp", "swept/a.1-.tmp", "swept/a.1-2.tmpx", "swept/b.1-2.tmp"};
+    static const char *const kept[] = {"swept/a", "swept/a.tmp", "swept/a.1-.tmp", "swept/a.1-2.tmpx",
+                                       "swept/b.1-2.tmp"};
     static const char *const removed[] = {"swept/a.1-2.tmp", "swept/a.31337-0.tmp"};
     assert_ok(brt_make_directory("swept"));
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)

@@ -1,9 +1,9 @@
 /* A team of threads for each thread that calls, made at its first call and kept for the next ones.
  *
  * Why not OpenMP: its threads wait for work either asleep (waking them doubles the time of generating a token) or
- * spinning for milliseconds (a training run beside another program becomes 25 times slower, because waiting threads keep
- * working ones from the processors). Here a thread spins for some microseconds, the usual distance between two loops,
- * and then sleeps; where spinning was in vain it spins for less the next time. */
+ * spinning for milliseconds (a training run beside another program becomes 25 times slower, because waiting threads
+ * keep working ones from the processors). Here a thread spins for some microseconds, the usual distance between two
+ * loops, and then sleeps; where spinning was in vain it spins for less the next time. */
 #define _GNU_SOURCE
 #include "parallel.h"
 

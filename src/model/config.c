@@ -26,7 +26,8 @@ static const key keys[] = {
     KEY(depth, integer, 1, "", "number of layers"),
     KEY(dim_head, integer, 2, "64", "width of an attention head; even"),
     KEY(heads, integer, 1, "8", "query heads; keys and values have one head for all"),
-    KEY(all_layers_qk_rmsnorm, boolean, 0, "false", "normalise queries and keys in every layer, not only recurrent ones"),
+    KEY(all_layers_qk_rmsnorm, boolean, 0, "false",
+        "normalise queries and keys in every layer, not only recurrent ones"),
     KEY(ff_mult, number, 0, "4", "feed-forward width: int(dim * ff_mult * 2 / 3)"),
     KEY(max_seq_len, integer, 1, "1024", "tokens of one segment; a multiple of block_width"),
     KEY(block_width, integer, 1, "512", "tokens of a block, and of the memory of the block before"),
@@ -302,7 +303,8 @@ static brt_status check_layers(const brt_config *config)
                         read->count, write->count);
     for (size_t i = 0; i < write->count; i++) {
         if (write->layer[i] < 1 || write->layer[i] > config->depth)
-            return BRT_FAIL(BRT_ERROR_CONFIG, "\"recurrent_layers\" names layer %lld; layers range from 1 to depth (%lld)%s",
+            return BRT_FAIL(BRT_ERROR_CONFIG,
+                            "\"recurrent_layers\" names layer %lld; layers range from 1 to depth (%lld)%s",
                             (long long)write->layer[i], (long long)config->depth,
                             is_given(config, "recurrent_layers") ? "" : ": the default is depth / 2, so give it");
         for (size_t j = 0; j < i; j++)
@@ -334,7 +336,8 @@ static brt_status check_sizes(const brt_config *config)
     double inner = floor((double)config->dim * config->ff_mult * 2 / 3);
     if (!(inner >= 1 && inner <= INT32_MAX / 2))
         return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"ff_mult\" (%g) times \"dim\" (%lld) gives a feed-forward width of %g; it must lie between 1 and %d",
+                        "\"ff_mult\" (%g) times \"dim\" (%lld) gives a feed-forward width of %g; it must lie between 1 "
+                        "and %d",
                         config->ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
     return BRT_OK;
 }

@@ -20,7 +20,8 @@ static block_flops count_block(const brt_config *c)
         .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
         .window = depth * 4 * width * width * inner,
         /* queries to the state, their share of to_out, the state's keys, the attention itself */
-        .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * head + 4 * width * vectors * inner),
+        .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * head +
+                                    4 * width * vectors * inner),
         .state_write = containers * (2 * vectors * (2 * dim * inner + 2 * inner * dim + dim * dim) +
                                      4 * vectors * (vectors + width) * inner),
     };

@@ -1,5 +1,6 @@
 /* Rotary position embedding (Su et al. 2021) with the length factors of xPos (Sun et al. 2022):
- *   angle[t][j] = t * 10000^(-2j / dim),  zeta[j] = (2j + 0.4 dim) / (1.4 dim),  factor[t][j] = zeta[j]^((t - width) / 512)
+ *   angle[t][j] = t * 10000^(-2j / dim),
+ *   zeta[j] = (2j + 0.4 dim) / (1.4 dim),  factor[t][j] = zeta[j]^((t - width) / 512)
  * for j < dim / 2, repeated for the second half. Queries carry the factor, keys its inverse, so a product carries
  * zeta^(distance / 512) <= 1. Exponents are relative to the block's start (t - width), which keeps both within float's
  * range for blocks of up to 30,000 tokens. The arithmetic is in `real`, step by step the reference's. */

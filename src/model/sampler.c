@@ -33,14 +33,17 @@ static brt_status check(const float *logits, size_t num_tokens, const brt_sampli
     if (sampling->size != sizeof *sampling)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "sampling options must be made with brt_sampling_init");
     if (num_tokens < 1 || num_tokens > INT32_MAX)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "num_tokens is %zu; a token is drawn from at least one logit and at most %d",
-                        num_tokens, INT32_MAX);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                        "num_tokens is %zu; a token is drawn from at least one logit and at most %d", num_tokens,
+                        INT32_MAX);
     if (!(sampling->temperature >= 0 && sampling->temperature <= 1e6f))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "temperature is %g; it must lie between 0 and 1e6", (double)sampling->temperature);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "temperature is %g; it must lie between 0 and 1e6",
+                        (double)sampling->temperature);
     if (!(sampling->top_p > 0 && sampling->top_p <= 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "top_p is %g; it must lie in (0, 1]", (double)sampling->top_p);
     if (!(sampling->filter_thres >= 0 && sampling->filter_thres < 1))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "filter_thres is %g; it must lie in [0, 1)", (double)sampling->filter_thres);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "filter_thres is %g; it must lie in [0, 1)",
+                        (double)sampling->filter_thres);
     for (size_t i = 0; i < num_tokens; i++)
         if (!isfinite(logits[i]))
             return BRT_FAIL(BRT_ERROR_NUMERIC,
@@ -48,8 +51,8 @@ static brt_status check(const float *logits, size_t num_tokens, const brt_sampli
     return BRT_OK;
 }
 
-/* The reference's ceil((1 - thres) * num_tokens). It is computed in double there, and 1 - 0.9f is more than 1 - 0.9: the
- * 7 decimals that a float below 1 tells apart are taken as they were written. */
+/* The reference's ceil((1 - thres) * num_tokens). It is computed in double there, and 1 - 0.9f is more than 1 - 0.9:
+ * the 7 decimals that a float below 1 tells apart are taken as they were written. */
 static size_t filtered(size_t num_tokens, float filter_thres)
 {
     double thres = round((double)filter_thres * 1e7) / 1e7;

@@ -48,7 +48,8 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "cross_entropy", .forward = forward, .backward = backward, .starts_backward = true};
 
-brt_tensor *brt_op_cross_entropy(brt_tape *tape, brt_tensor *logits, const int32_t *targets, int32_t ignore, real weight)
+brt_tensor *brt_op_cross_entropy(brt_tape *tape, brt_tensor *logits, const int32_t *targets, int32_t ignore,
+                                 real weight)
 {
     size_t classes = logits->shape[logits->dims - 1], rows = logits->count / classes;
     cross_entropy how = {targets, ignore, weight, brt_tape_recording(tape), rows, classes};

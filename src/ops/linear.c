@@ -104,8 +104,8 @@ static void backward(brt_tape *tape, brt_node *node)
     if (brt_tape_running(tape)) {
         if (dresidual.data)
             brt_bulk_copy(brt_tape_threads(tape), residual->count, dy, dresidual.data);
-        multiply_back(tape, how, make_operand(tape, dy_count, dy, dy_room), make_operand(tape, x_count, x->data, x_room),
-                      dx, dx_accumulates, dweight);
+        multiply_back(tape, how, make_operand(tape, dy_count, dy, dy_room),
+                      make_operand(tape, x_count, x->data, x_room), dx, dx_accumulates, dweight);
         for (size_t row = 0; dbias && row < how->rows; row++)
             brt_tape_kernels(tape)->add(how->out, dy + row * how->out, dbias);
     }

@@ -56,6 +56,7 @@ brt_tensor *brt_op_ema(brt_tape *tape, brt_tensor *beta, brt_tensor *z, brt_tens
 
 /* logits [..., classes], targets [...] (live until backward) -> loss per row [...], 0 where target == ignore. The
  * gradient is that of weight * sum of the losses; it takes the place of the logits when recording. */
-brt_tensor *brt_op_cross_entropy(brt_tape *tape, brt_tensor *logits, const int32_t *targets, int32_t ignore, real weight);
+brt_tensor *brt_op_cross_entropy(brt_tape *tape, brt_tensor *logits, const int32_t *targets, int32_t ignore,
+                                 real weight);
 
 #endif

@@ -157,9 +157,10 @@ static void tile_task(void *context, size_t task, int thread)
 {
     row_product *p = context;
     brt_tile tile = brt_tile_at(p->rows, task);
+    unsigned char *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
     dnnl_status_t status =
         brt_product_run(p->matrix->gemm, p->products[size_index(tile.rows)], rows_of(p->x, tile.first * p->inner),
-                        p->weights->data, p->y + tile.first * p->columns, p->scratch + (size_t)thread * p->scratch_bytes);
+                        p->weights->data, p->y + tile.first * p->columns, scratch);
     if (status != dnnl_success)
         atomic_store(&p->failure, (int)status);
 }
@@ -215,8 +216,8 @@ static void few_backward_task(void *context, size_t task, int thread)
     const brt_matrix *w = f->matrix;
     size_t first = task * few_rows_block, ins = brt_min_size(few_rows_block, w->in - first);
     (void)thread;
-    brt_gemm_kernels(w->gemm)->matmul(f->rows, ins, w->out, f->x, w->out, 1, w->weight + first, w->in, f->y + first, w->in,
-                             f->accumulate);
+    brt_gemm_kernels(w->gemm)->matmul(f->rows, ins, w->out, f->x, w->out, 1, w->weight + first, w->in, f->y + first,
+                                      w->in, f->accumulate);
 }
 
 static brt_status row_products(const brt_matrix *matrix, brt_product_kind kind, int threads, size_t rows, brt_operand x,

@@ -70,7 +70,8 @@ static brt_status describe_part(dnnl_memory_desc_t *out, bool bf16, size_t rows,
 {
     dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)columns};
     dnnl_dims_t strides = {(dnnl_dim_t)row_stride, (dnnl_dim_t)column_stride};
-    return brt_onednn_check(dnnl_memory_desc_init_by_strides(out, 2, dims, bf16 ? dnnl_bf16 : dnnl_f32, strides), "layout");
+    dnnl_data_type_t type = bf16 ? dnnl_bf16 : dnnl_f32;
+    return brt_onednn_check(dnnl_memory_desc_init_by_strides(out, 2, dims, type, strides), "layout");
 }
 
 /* Of the three matrices; the layout of a packed weight is for oneDNN to choose. */

@@ -74,7 +74,8 @@ static brt_status fill_row(scoring *s, size_t row)
     reader *r = &s->readers[row];
     int32_t *tokens = s->tokens + row * s->width, *targets = s->targets + row * s->width;
     int32_t ignore = (int32_t)s->model->config.ignore_index;
-    size_t count = r->active ? (size_t)(r->tokens - r->offset < s->width + 1 ? r->tokens - r->offset : s->width + 1) : 0;
+    uint64_t left = r->active ? r->tokens - r->offset : 0;
+    size_t count = left < s->width + 1 ? (size_t)left : s->width + 1;
     if (count)
         BRT_TRY(brt_dataset_read(s->dataset, r->document, r->offset, count, s->window));
     for (size_t i = 0; i < s->width; i++) {

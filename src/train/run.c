@@ -63,8 +63,8 @@ static brt_status accumulate(brt_run_state *run, double *loss)
 static brt_status not_finite(const brt_run_state *run, double loss)
 {
     return BRT_FAIL(BRT_ERROR_NUMERIC,
-                    "the loss at step %llu is not finite (%g); the last checkpoint in %s is as it was. A lower learning "
-                    "rate or a longer warm-up may help",
+                    "the loss at step %llu is not finite (%g); the last checkpoint in %s is as it was. A lower "
+                    "learning rate or a longer warm-up may help",
                     (unsigned long long)run->step + 1, loss, run->options->out);
 }
 

@@ -59,7 +59,8 @@ static brt_status check_options(const brt_trainer_options *options)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "weight_decay is %g with the optimizer adam; use adamw for it",
                         (double)options->weight_decay);
     if (!is_probability(options->xl_memories_dropout) || !is_probability(options->state_dropout))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
+        return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                        "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
                         (double)options->xl_memories_dropout, (double)options->state_dropout);
     if (!(options->beta1 >= 0 && options->beta1 < 1 && options->beta2 >= 0 && options->beta2 < 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "beta1 and beta2 must lie in [0, 1), not %g and %g",
@@ -303,8 +304,9 @@ static brt_status check_targets(const brt_trainer *trainer, const brt_segment *s
         if (target == config->ignore_index)
             continue;
         if (target < 0 || target >= config->num_tokens)
-            return BRT_FAIL(BRT_ERROR_ARGUMENT, "target %d at position %zu is neither in the vocabulary (0 to %lld) nor "
-                            "ignore_index (%lld)",
+            return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                            "target %d at position %zu is neither in the vocabulary (0 to %lld) nor ignore_index "
+                            "(%lld)",
                             target, i, (long long)config->num_tokens - 1, (long long)config->ignore_index);
         ++*counted;
     }
