@@ -133,7 +133,6 @@ static void reads_are_typed(void **state)
     json_t *object;
     int64_t integer;
     double number;
-    const char *string;
     assert_ok(parse(&object,
                     "{\"i\": -9223372036854775808, \"r\": 2.5, \"s\": \"x\", \"b\": true, \"n\": null, \"o\": {}}"));
     assert_ok(brt_json_get_integer(object, "i", "c.json", &integer));
@@ -142,16 +141,13 @@ static void reads_are_typed(void **state)
     assert_true(number == 2.5);
     assert_ok(brt_json_get_number(object, "i", "c.json", &number));
     assert_true(number == -0x1p63);
-    assert_ok(brt_json_get_string(object, "s", "c.json", &string));
-    assert_string_equal(string, "x");
     expect_failure(brt_json_get_integer(object, "r", "c.json", &integer), BRT_ERROR_FORMAT,
                    "c.json: \"r\" is a real number; an integer was expected");
     expect_failure(brt_json_get_number(object, "b", "c.json", &number), BRT_ERROR_FORMAT,
                    "c.json: \"b\" is a boolean; a number was expected");
-    expect_failure(brt_json_get_string(object, "n", "c.json", &string), BRT_ERROR_FORMAT,
-                   "c.json: \"n\" is null; a string was expected");
-    expect_failure(brt_json_get_string(object, "i", "c.json", &string), BRT_ERROR_FORMAT, "\"i\" is an integer;");
-    expect_failure(brt_json_get_string(object, "o", "c.json", &string), BRT_ERROR_FORMAT, "\"o\" is an object;");
+    expect_failure(brt_json_get_integer(object, "n", "c.json", &integer), BRT_ERROR_FORMAT,
+                   "c.json: \"n\" is null; an integer was expected");
+    expect_failure(brt_json_get_number(object, "o", "c.json", &number), BRT_ERROR_FORMAT, "\"o\" is an object;");
     expect_failure(brt_json_get_number(object, "s", "c.json", &number), BRT_ERROR_FORMAT, "\"s\" is a string;");
     expect_failure(brt_json_get_integer(object, "absent", "c.json", &integer), BRT_ERROR_FORMAT,
                    "c.json: \"absent\" is missing; an integer was expected");

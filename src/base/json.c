@@ -145,12 +145,3 @@ brt_status brt_json_get_number(const json_t *object, const char *key, const char
     *out = json_number_value(value);
     return BRT_OK;
 }
-
-brt_status brt_json_get_string(const json_t *object, const char *key, const char *what, const char **out)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_string(value))
-        return wrong_type(value, key, what, "a string");
-    *out = json_string_value(value);
-    return BRT_OK;
-}

@@ -10,12 +10,10 @@
 /* `what` names the text in errors (a path). Duplicate keys are refused; the root must be an object. */
 brt_status brt_json_parse(json_t **out, const char *text, size_t size, const char *what);
 brt_status brt_json_load(json_t **out, const char *path);
-/* Written beside and renamed; sorted no, indented 2, a final newline; reals with 17 digits. */
+/* Written beside and renamed; indented by 2, with a final newline; reals with 17 digits. */
 brt_status brt_json_save(const json_t *value, const char *path);
 /* Typed reads of object[key]; an absent key is an error that names it. */
 brt_status brt_json_get_integer(const json_t *object, const char *key, const char *what, int64_t *out);
 brt_status brt_json_get_number(const json_t *object, const char *key, const char *what, double *out);
-/* The string lives as long as the object. */
-brt_status brt_json_get_string(const json_t *object, const char *key, const char *what, const char **out);
 
 #endif

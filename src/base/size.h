@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* *out = a * b; false when it overflows. */
 static inline bool brt_mul_ok(size_t a, size_t b, size_t *out)

@@ -102,7 +102,7 @@ static brt_status plan(brt_stream *stream)
     for (size_t time = width;; time /= 2) {
         run_part(stream, time);
         part_logits(stream, 0, 0, brt_min_size(time, logits_rows), time);
-        brt_tape_rewind(stream->tape, 0);
+        brt_tape_rewind(stream->tape);
         if (time == 1)
             break;
     }
@@ -208,7 +208,7 @@ static void keep(brt_stream *stream, const brt_tensor *result, real *to)
 {
     if (brt_tape_running(stream->tape))
         memcpy(to, result->data, result->count * sizeof(real));
-    brt_tape_rewind(stream->tape, 0);
+    brt_tape_rewind(stream->tape);
 }
 
 /* ---- the window ------------------------------------------------------------------------------------------- */
@@ -319,7 +319,7 @@ static void prepare_state(brt_stream *stream, size_t index)
         memcpy(stream->carried[index].key, keys.key->data, keys.key->count * sizeof(real));
         memcpy(stream->carried[index].value, keys.value->data, keys.value->count * sizeof(real));
     }
-    brt_tape_rewind(stream->tape, 0);
+    brt_tape_rewind(stream->tape);
 }
 
 brt_status brt_stream_prepare(brt_stream *stream)

@@ -334,16 +334,11 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
         run_forward(tape, kept);
 }
 
-size_t brt_tape_mark(const brt_tape *tape)
+void brt_tape_rewind(brt_tape *tape)
 {
-    return tape->tensor_count;
-}
-
-void brt_tape_rewind(brt_tape *tape, size_t mark)
-{
-    while (tape->tensor_count > mark)
+    while (tape->tensor_count > 0)
         release_data(tape, tape->tensors[--tape->tensor_count]);
-    if (mark == 0 && tape->node_count == 0) {
+    if (tape->node_count == 0) {
         tape->chunk = tape->chunks;
         if (tape->chunk)
             tape->chunk->used = 0;
@@ -385,7 +380,7 @@ void brt_tape_reset(brt_tape *tape)
     for (size_t i = 0; i < tape->tensor_count; i++)
         release_gradient(tape, tape->tensors[i]);
     tape->node_count = 0;
-    brt_tape_rewind(tape, 0);
+    brt_tape_rewind(tape);
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------- */

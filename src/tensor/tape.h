@@ -90,9 +90,8 @@ brt_tensor *brt_tape_external(brt_tape *tape, real *data, real *gradient, size_t
  * gradient. */
 void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes);
 
-/* Everything made since the mark is freed: for inference, layer by layer. Not while recording. */
-size_t brt_tape_mark(const brt_tape *tape);
-void brt_tape_rewind(brt_tape *tape, size_t mark);
+/* Frees everything made so far: for inference, layer by layer. Not while recording. */
+void brt_tape_rewind(brt_tape *tape);
 
 /* Runs every recorded node's backward in reverse, freeing memory as it goes, then empties the tape. Nodes whose output
  * no loss depends on are passed over. */

@@ -1,6 +1,5 @@
 #include "checkpoint.h"
 
-#include "../base/parallel.h"
 #include "../ckpt/safetensors.h"
 
 #include <stdlib.h>

@@ -192,7 +192,7 @@ static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, si
     if (block->time == width && (forward_only || last_full))
         carry_block(tape, run, block);
     if (forward_only)
-        brt_tape_rewind(tape, 0);
+        brt_tape_rewind(tape);
 }
 
 static void run_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
