@@ -47,7 +47,7 @@ static const cli_option options[] = {
      "keep one block's activations and compute the others again: less memory, a third more time, the same numbers; "
      "a resumed run keeps to it"},
     {"dtype", 0, CLI_CHOICE, TRAINER(dtype), "f32|bf16",
-     "of the products with weights; bf16 is faster on processors with AVX512-BF16; weights and sums stay f32"},
+     "of the operands of matrix products; bf16 is for processors with AVX512-BF16; weights and sums stay f32"},
     {"accumulation", 0, CLI_SIZE, RUN(accumulation), "N", "segments (of crops: windows) per update"},
     {"sampling", 0, CLI_CHOICE, RUN(sampling), "stream|crops",
      "rows read documents in order and carry memories and states on, or random windows"},

@@ -133,6 +133,16 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     diff <(losses given) <(losses straight)
 }
 
+@test "resuming validates, samples and saves as often as before" {
+    train often --steps 6 --val val.txt --val-every 4 --val-tokens 20 --sample-every 5 --sample-tokens 7 \
+        --save-every 3 >/dev/null
+    run --separate-stderr "$BRT" train --data text.txt --val val.txt --out often --resume --steps 10 --quiet
+    [ "$status" -eq 0 ]
+    [ "$(grep -c '"validation":{"tokens":32,' often/metrics.jsonl)" -eq 4 ] # at 4, 6, 8 and 10
+    [[ "$stderr" == *"sample at step 10"* ]]
+    grep -q '"save_every": 3' often/trainer_state.json
+}
+
 @test "a run killed before its first checkpoint is resumed with its options, too" {
     start_run early --save-every 0 --batch 3
     kill -9 "$pid"
