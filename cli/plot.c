@@ -135,7 +135,7 @@ brt_status plot_draw(const plot *picture, const char *path)
 {
     if (!terminal_of(path))
         return cli_fail(BRT_ERROR_ARGUMENT, "%s: the name of a picture must end in .svg or .png", path);
-    int output = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int output = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666); /* a pipe is not waited for */
     if (output < 0)
         return cli_fail(BRT_ERROR_IO, "cannot write %s: %s", path, strerror(errno));
     brt_status status = draw_into(picture, path, output);

@@ -25,7 +25,7 @@ struct brt_tape {
     chunk *chunks, *chunk; /* first, current */
     brt_node **nodes;      /* recorded, in order */
     size_t node_count, node_capacity;
-    brt_tensor **tensors;  /* with memory in the workspace, in order; for marks */
+    brt_tensor **tensors;  /* with memory in the workspace, in order */
     size_t tensor_count, tensor_capacity;
     brt_tensor sink; /* handed out after a failure */
     bool takes_times;

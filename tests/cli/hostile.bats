@@ -151,7 +151,9 @@ setup() {
 
 @test "a pipe in the place of a run's file is not waited for" {
     rm broken/metrics.jsonl broken/trainer_state.json
-    mkfifo broken/metrics.jsonl broken/trainer_state.json
+    mkfifo broken/metrics.jsonl broken/trainer_state.json broken/loss.svg
+    run timeout 20 "$BRT" plot model --out broken/loss.svg
+    refused "cannot write broken/loss.svg"
     run timeout 20 "$BRT" plot broken --out broken.svg
     refused "broken/metrics.jsonl is a device, pipe or socket"
     run timeout 20 "$BRT" train --data text.txt --out broken --resume --steps 60 --quiet
