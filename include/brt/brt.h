@@ -284,7 +284,7 @@ typedef struct brt_trainer_options {
     size_t rows;                /* batch; default 4 */
     size_t segment_blocks;      /* blocks of backpropagation through time per segment; default 8 */
     bool recompute;             /* keep the activations of one block and what the others start from, and compute these
-                                   again in the backward pass (Memformer, Wu et al. 2022, section 3.3): less memory, a
+                                   again in the backward pass (as Memformer, Wu et al. 2022): less memory, a
                                    third more time, the same gradients bit by bit; default false */
     int threads;                /* 0: all processors; losses and weights do not depend on it, bit by bit */
     const char *dtype;          /* of the operands of matrix products: "f32" (default), or "bf16": rounded to bf16 for
@@ -366,7 +366,8 @@ typedef struct brt_run_options {
     uint64_t steps;               /* updates of the weights in all; default 1000; 0: any number, until max_seconds */
     double max_seconds;           /* time of the run, all sessions together; default 0: any. With both given, the one
                                      that is further decides on the end and on the cosine */
-    uint64_t save_every, val_every, sample_every; /* steps; default 0: only at the end (samples: never) */
+    uint64_t save_every;          /* steps between checkpoints; default 500; 0: only at the end */
+    uint64_t val_every, sample_every; /* steps; default 0: only at the end (samples: never) */
     uint64_t val_tokens;          /* tokens per validation, up to whole blocks; default 0: all of the validation data */
     size_t sample_tokens;         /* length of a sample; default 200 */
     size_t accumulation;          /* segments (of crops: windows) per update; default 1 */

@@ -1,5 +1,5 @@
 /* A recurrent state: a set of vectors per row, read by one layer and written, through a gate, by the same or a later
- * one, once per block (Hutchins et al. 2022, section 3.2). */
+ * one, once per block (Hutchins et al. 2022, "Recurrent cell"). */
 #ifndef BRT_MODEL_STATE_CONTAINER_H
 #define BRT_MODEL_STATE_CONTAINER_H
 

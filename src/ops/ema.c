@@ -1,4 +1,4 @@
-/* The fixed gate of the state (Hutchins et al. 2022, section 3.2, "fixed"), as the reference has it: a learned
+/* The fixed gate of the state (Hutchins et al. 2022, "fixed"), as the reference has it: a learned
  * exponential moving average per channel, g = sigmoid(beta):
  *   y = g * z + (1 - g) * state
  *   dz = g * dy,  d state = (1 - g) * dy,  d beta = g * (1 - g) * sum of (z - state) * dy */

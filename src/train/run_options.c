@@ -10,6 +10,7 @@ brt_run_options brt_run_options_init(void)
         .sampling = "stream",
         .crop_segments = 2,
         .steps = 1000,
+        .save_every = 500,
         .sample_tokens = 200,
         .accumulation = 1,
         .schedule = "cosine",
@@ -34,6 +35,7 @@ static void reference_preset(brt_run_options *options)
     options->sampling = "crops";
     options->crop_segments = 2;
     options->accumulation = 4;
+    options->save_every = 20; /* a step takes seconds */
     options->schedule = "constant";
     trainer->rows = 4;
     trainer->segment_blocks = 2;

@@ -26,7 +26,7 @@ void brt_carry_clear_row(brt_carry *carry, size_t row);
 
 /* For backward passes that keep the activations of one block only, whatever the number of blocks: what each block
  * starts from is kept, and a block is run again when the backward pass comes to it (the memory replay back-propagation
- * of Memformer, Wu et al. 2022, section 3.3). The gradients are those of the pass that keeps everything, bit by bit. */
+ * of Memformer, Wu et al. 2022). The gradients are those of the pass that keeps everything, bit by bit. */
 typedef struct brt_replay {
     size_t blocks;
     real *starts;    /* [blocks, carry->count]: memories and states, laid out as a carry's storage */
