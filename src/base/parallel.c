@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "parallel.h"
 
+#include "clock.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -66,24 +68,25 @@ static void pause_briefly(void)
 #endif
 }
 
-/* More after success, less after failure. */
-static bool be_patient(int *patience, bool success)
+/* Waits that most_rounds of spinning would have met, had there been so many. */
+static const double short_wait = 100e-6; /* seconds, and waking takes some of them */
+
+static void be_patient(int *patience, bool was_short)
 {
-    int next = success ? *patience * 2 : *patience / 2;
+    int next = was_short ? *patience * 2 : *patience / 2;
     *patience = next > most_rounds ? most_rounds : next < least_rounds ? least_rounds : next;
-    return success;
 }
 
 /* ---- a worker ---------------------------------------------------------------------------------------------- */
 
-static bool spin_for_orders(worker *w, unsigned done)
+static bool spin_for_orders(const worker *w, unsigned done)
 {
     for (int round = 0; round < w->patience; round++) {
         if (atomic_load_explicit(&w->orders, memory_order_acquire) != done)
-            return be_patient(&w->patience, true);
+            return true;
         pause_briefly();
     }
-    return be_patient(&w->patience, false);
+    return false;
 }
 
 static void take_tasks(team *t, int thread)
@@ -96,17 +99,23 @@ static void take_tasks(team *t, int thread)
 
 /* Whoever falls asleep says so before it looks a last time, and whoever has news looks for sleepers afterwards: one of
  * the two sees the other. */
-static void await_orders(worker *w, unsigned done)
+static void sleep_for_orders(worker *w, unsigned done)
 {
     team *t = w->team;
-    if (!atomic_load(&t->crowded) && spin_for_orders(w, done))
-        return;
     pthread_mutex_lock(&t->lock);
     atomic_store(&w->asleep, true);
     while (atomic_load(&w->orders) == done)
         pthread_cond_wait(&w->wake, &t->lock);
     atomic_store(&w->asleep, false);
     pthread_mutex_unlock(&t->lock);
+}
+
+static void await_orders(worker *w, unsigned done)
+{
+    double start = brt_seconds();
+    if (atomic_load(&w->team->crowded) || !spin_for_orders(w, done))
+        sleep_for_orders(w, done);
+    be_patient(&w->patience, brt_seconds() - start < short_wait);
 }
 
 static void report_done(team *t)
@@ -202,26 +211,32 @@ static team *gather(int workers)
     return t;
 }
 
-static bool spin_for_workers(team *t)
+static bool spin_for_workers(const team *t)
 {
     for (int round = 0; round < t->patience; round++) {
         if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0)
-            return be_patient(&t->patience, true);
+            return true;
         pause_briefly();
     }
-    return be_patient(&t->patience, false);
+    return false;
 }
 
-static void await_workers(team *t)
+static void sleep_for_workers(team *t)
 {
-    if (!atomic_load(&t->crowded) && spin_for_workers(t))
-        return;
     pthread_mutex_lock(&t->lock);
     atomic_store(&t->caller_asleep, true);
     while (atomic_load(&t->busy) > 0)
         pthread_cond_wait(&t->finished, &t->lock);
     atomic_store(&t->caller_asleep, false);
     pthread_mutex_unlock(&t->lock);
+}
+
+static void await_workers(team *t)
+{
+    double start = brt_seconds();
+    if (atomic_load(&t->crowded) || !spin_for_workers(t))
+        sleep_for_workers(t);
+    be_patient(&t->patience, brt_seconds() - start < short_wait);
 }
 
 static void run_in_team(team *t, int workers, size_t tasks, brt_task *task, void *context)
