@@ -26,7 +26,7 @@ static real value_of_bf16(uint32_t half)
     uint32_t bits = half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
-    return value;
+    return (real)value;
 }
 
 static void matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
