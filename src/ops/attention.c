@@ -298,21 +298,28 @@ typedef struct attributes {
     brt_tensor *scratch;
 } attributes;
 
+/* What both directions read, and the output. */
+static job make_job(brt_tape *tape, const brt_node *node, const attention *a)
+{
+    real *sums = node->out[1] ? node->out[1]->data : NULL;
+    return (job){.kernels = brt_tape_kernels(tape),
+                 .a = a,
+                 .query = node->in[0]->data,
+                 .key = node->in[1]->data,
+                 .value = node->in[2]->data,
+                 .out = node->out[0]->data,
+                 .maximum = sums,
+                 .log_sum = sums ? sums + a->batch * a->rows : NULL};
+}
+
 static void forward(brt_tape *tape, brt_node *node)
 {
     const attributes *taken = node->attributes;
     const attention *a = &taken->a;
     int threads = brt_tape_threads(tape);
-    job j = {.kernels = brt_tape_kernels(tape),
-             .a = a,
-             .query = node->in[0]->data,
-             .key = node->in[1]->data,
-             .value = node->in[2]->data,
-             .out = node->out[0]->data,
-             .maximum = node->out[1] ? node->out[1]->data : NULL,
-             .log_sum = node->out[1] ? node->out[1]->data + a->batch * a->rows : NULL,
-             .scratch = taken->scratch->data,
-             .scratch_count = forward_scratch(a)};
+    job j = make_job(tape, node, a);
+    j.scratch = taken->scratch->data;
+    j.scratch_count = forward_scratch(a);
     if (taken->chunks) {
         j.chunks = taken->chunks->data;
         brt_parallel_for(threads, chunk_tasks(a), chunk_task, &j);
@@ -458,24 +465,17 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_tensor *tiles = brt_scratch(tape, 2 * prepared_count(a)), *partial = brt_scratch(tape, 2 * parts);
     brt_tensor *scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * scratch_count);
     if (brt_tape_running(tape)) {
-        job j = {.kernels = brt_tape_kernels(tape),
-                 .a = a,
-                 .query = node->in[0]->data,
-                 .key = node->in[1]->data,
-                 .value = node->in[2]->data,
-                 .out = node->out[0]->data,
-                 .maximum = node->out[1]->data,
-                 .log_sum = node->out[1]->data + a->batch * a->rows,
-                 .key_tiles = tiles->data,
-                 .value_tiles = tiles->data + prepared_count(a),
-                 .scratch = scratch->data,
-                 .scratch_count = scratch_count,
-                 .dout = node->out[0]->gradient,
-                 .dquery = dquery.data,
-                 .dkey = dkey.data,
-                 .dvalue = dvalue.data,
-                 .partial_dkey = partial->data,
-                 .partial_dvalue = partial->data + parts};
+        job j = make_job(tape, node, a);
+        j.key_tiles = tiles->data;
+        j.value_tiles = tiles->data + prepared_count(a);
+        j.scratch = scratch->data;
+        j.scratch_count = scratch_count;
+        j.dout = node->out[0]->gradient;
+        j.dquery = dquery.data;
+        j.dkey = dkey.data;
+        j.dvalue = dvalue.data;
+        j.partial_dkey = partial->data;
+        j.partial_dvalue = partial->data + parts;
         run_backward(tape, &j);
     }
     brt_scratch_free(tape, scratch);

@@ -2,7 +2,6 @@
  * On a tape that uses bf16 the products are of x, dy and W rounded to bf16, and summed in f32. */
 #include "ops.h"
 
-#include "../base/parallel.h"
 #include "../base/size.h"
 #include "../tensor/bulk.h"
 
@@ -16,8 +15,6 @@ enum { x_input, weight_input, bias_input, residual_input };
 
 /* ---- operands in bf16 ------------------------------------------------------------------------------------ */
 
-enum { part_reals = 1 << 14 }; /* of one task: 64 KiB */
-
 /* Room for so many numbers in bf16, in reals; NULL on a tape without bf16. */
 static brt_tensor *take_room(brt_tape *tape, size_t count)
 {
@@ -30,29 +27,14 @@ static void free_room(brt_tape *tape, brt_tensor *room)
         brt_scratch_free(tape, room);
 }
 
-typedef struct rounding {
-    const brt_kernels *kernels;
-    size_t count;
-    const real *from;
-    uint16_t *to;
-} rounding;
-
-static void round_task(void *context, size_t task, int thread)
-{
-    const rounding *r = context;
-    size_t first = task * part_reals;
-    (void)thread;
-    r->kernels->to_bf16(brt_min_size(part_reals, r->count - first), r->from + first, r->to + first);
-}
-
 /* The data, and with room its copy in bf16. */
 static brt_operand make_operand(brt_tape *tape, size_t count, const real *data, const brt_tensor *room)
 {
     if (!room)
         return (brt_operand){data, NULL};
-    rounding r = {brt_tape_kernels(tape), count, data, (uint16_t *)(void *)room->data};
-    brt_parallel_for(brt_tape_threads(tape), brt_ceil_div(count, part_reals), round_task, &r);
-    return (brt_operand){data, r.to};
+    uint16_t *rounded = (uint16_t *)(void *)room->data;
+    brt_bulk_round(brt_tape_kernels(tape), brt_tape_threads(tape), count, data, rounded);
+    return (brt_operand){data, rounded};
 }
 
 /* ---- the operation ----------------------------------------------------------------------------------------- */

@@ -24,8 +24,6 @@ void brt_matrix_close(brt_matrix *matrix);
 /* Before the first gradient in f32, and before the first product of any kind in bf16, which is BRT_ERROR_UNSUPPORTED
  * where the processor has no products of bf16. */
 brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16);
-/* Whether products in bf16 are there. */
-bool brt_gemm_has_bf16(const brt_kernels *kernels);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */
 brt_status brt_matrix_refresh(brt_matrix *matrix);
 /* Bytes that enabling will take; 0 once it is enabled. */

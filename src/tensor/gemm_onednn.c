@@ -36,11 +36,6 @@ static brt_status get_product(const brt_matrix *matrix, brt_product_kind kind, b
     return brt_product_get(matrix->gemm, &wanted, out);
 }
 
-bool brt_gemm_has_bf16(const brt_kernels *kernels)
-{
-    return brt_kernels_have_bf16(kernels);
-}
-
 /* ---- weights ------------------------------------------------------------------------------------------ */
 
 static brt_status repack(const brt_matrix *matrix, bool bf16, brt_product_kind kind)
@@ -86,7 +81,7 @@ brt_status brt_matrix_create(brt_matrix **out, brt_gemm *gemm, size_t rows, size
 
 brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16)
 {
-    if (bf16 && !brt_gemm_has_bf16(brt_gemm_kernels(matrix->gemm)))
+    if (bf16 && !brt_kernels_have_bf16(brt_gemm_kernels(matrix->gemm)))
         return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this processor has no products of bf16 numbers: train in f32");
     if (bf16)
         BRT_TRY(make_packed(matrix, true, BRT_X_WEIGHT_T));

@@ -46,12 +46,6 @@ void brt_matrix_close(brt_matrix *matrix)
     free(matrix);
 }
 
-bool brt_gemm_has_bf16(const brt_kernels *kernels)
-{
-    (void)kernels;
-    return false;
-}
-
 brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16)
 {
     (void)matrix;

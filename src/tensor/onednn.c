@@ -93,7 +93,7 @@ static brt_status make_primitive(brt_gemm *gemm, brt_product *product)
     BRT_TRY(describe_operands(product, &weights));
     dnnl_matmul_desc_t description;
     BRT_TRY(brt_onednn_check(dnnl_matmul_desc_init(&description, &product->left, &weights, NULL, &product->result),
-                  "matmul"));
+                             "matmul"));
     dnnl_primitive_attr_t attributes;
     BRT_TRY(make_attributes(&attributes, product->accumulate));
     dnnl_primitive_desc_t primitive;
