@@ -94,10 +94,14 @@ static brt_tensor *stored_state(brt_tape *tape, const brt_segment_run *run, real
 /* Copies a block's memories and states to such a storage. */
 static void store_block(const brt_segment_run *run, const brt_block *block, real *to)
 {
-    for (size_t i = 0; i < run->model->depth; to += block->memory[i++]->count)
+    for (size_t i = 0; i < run->model->depth; i++) {
         memcpy(to, block->memory[i]->data, block->memory[i]->count * sizeof(real));
-    for (size_t i = 0; i < run->model->containers; to += block->state[i++]->count)
+        to += block->memory[i]->count;
+    }
+    for (size_t i = 0; i < run->model->containers; i++) {
         memcpy(to, block->state[i]->data, block->state[i]->count * sizeof(real));
+        to += block->state[i]->count;
+    }
 }
 
 /* What the next segment will read, to be filled by the caller; what this one was carried stays readable beside it. */
@@ -248,9 +252,20 @@ static void nothing(brt_tape *tape, brt_node *node)
 static const brt_op handed_on = {
     .name = "handed on", .forward = nothing, .backward = hand_back, .starts_backward = true};
 
-static void hand_on(brt_tape *tape, brt_tensor *tensor, real *gradient)
+/* Returns where the gradient of the next tensor is. */
+static real *hand_on(brt_tape *tape, brt_tensor *tensor, real *gradient)
 {
     brt_tape_push(tape, &(brt_node){.op = &handed_on, .in = {tensor}, .attributes = &gradient}, sizeof gradient);
+    return gradient + tensor->count;
+}
+
+/* All that a block hands on; `gradient` has the layout of a start. */
+static void hand_on_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block, real *gradient)
+{
+    for (size_t i = 0; i < run->model->depth; i++)
+        gradient = hand_on(tape, block->memory[i], gradient);
+    for (size_t i = 0; i < run->model->containers; i++)
+        gradient = hand_on(tape, block->state[i], gradient);
 }
 
 /* A block from where it starts: the first from what the segment was carried, a later one from its stored start;
@@ -294,10 +309,8 @@ static void replay_block(brt_tape *tape, const brt_segment_run *run, brt_block *
     enter_again(tape, run, block, index, carried, start_gradient);
     brt_tensor *x = brt_model_block(tape, run->model, block);
     run->replay->losses[index] = add_loss(tape, run, x, block, index * width);
-    for (size_t i = 0; !last && i < run->model->depth; end_gradient += block->memory[i++]->count)
-        hand_on(tape, block->memory[i], end_gradient);
-    for (size_t i = 0; !last && i < run->model->containers; end_gradient += block->state[i++]->count)
-        hand_on(tape, block->state[i], end_gradient);
+    if (!last)
+        hand_on_block(tape, run, block, end_gradient);
     if (last && block->writes_state)
         carry_block(tape, run, block);
     brt_tape_backward(tape);
