@@ -201,17 +201,3 @@ PYTHON
     [ "$status" -eq 0 ]
     [[ "$output" == *'"max_seq_len": 1024'* ]]
 }
-
-@test "bench prints the keys that scripts read" {
-    "$BRT" bench --json --repeats 1 --batch 2 "${TINY[@]:0:10}" >bench.json 2>&1 ||
-        "$BRT" bench --json --repeats 1 --preset tiny --batch 2 >bench.json
-    python3 - <<'PYTHON'
-import json
-bench = json.load(open("bench.json"))
-assert bench["peak_f32_gflops"] > 0 and bench["read_gbytes_per_s"] > 0
-assert bench["peak_bf16_gflops"] is None or bench["peak_bf16_gflops"] > 0
-assert {"batch", "dtype", "seconds_per_step", "tokens_per_s", "fraction_of_peak"} <= bench["train"].keys()
-assert {"dtype", "ms_per_token", "fraction_of_bandwidth"} <= bench["decode"].keys()
-assert bench["train"]["batch"] == 2
-PYTHON
-}

@@ -1,0 +1,49 @@
+# What is measured, and how it is told.
+load common
+
+MODEL=("${TINY[@]:0:12}" --batch 2 --repeats 1) # bench takes no --segment-blocks
+
+setup() {
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+# Runs Python statements on the object `bench` that brt bench printed.
+check_json() {
+    python3 -c "
+import json
+bench = json.load(open('bench.json'))
+$1"
+}
+
+@test "bench prints the keys that scripts read" {
+    "$BRT" bench --json "${MODEL[@]}" >bench.json
+    check_json '
+assert list(bench) == ["machine", "training", "training_operations", "decode"]
+machine = bench["machine"][0]
+assert machine["peak_f32_gflops"] > 0 and machine["read_gbytes_per_s"] > 0 and machine["threads"] > 0
+assert machine["peak_bf16_gflops"] is None or machine["peak_bf16_gflops"] > 0
+step = bench["training"][0]
+assert step["dtype"] == "f32" and step["batch"] == 2
+assert min(step[key] for key in ("seconds_per_step", "tokens_per_s", "fraction_of_peak")) > 0
+shares = [row["fraction_of_step"] for row in bench["training_operations"] if row["dtype"] == "f32"]
+assert abs(sum(shares) - 1) < 1e-9
+assert min(bench["decode"][0][key] for key in ("ms_per_token", "fraction_of_bandwidth")) > 0
+'
+}
+
+@test "sections are chosen by name" {
+    "$BRT" bench --json "${MODEL[@]}" decode machine >bench.json
+    check_json 'assert list(bench) == ["machine", "decode"]'
+    run "$BRT" bench trainig
+    misused "there is no section 'trainig'; did you mean 'training'?"
+    run "$BRT" bench decode everything
+    misused "there is no section 'everything'"
+}
+
+@test "tables are Markdown" {
+    run "$BRT" bench "${MODEL[@]}" --dtype f32 training
+    [ "$status" -eq 0 ]
+    [[ "${lines[1]}" =~ ^\|\ type\ \|\ batch\ \| ]]
+    [[ "${lines[2]}" =~ ^\|-+\|-+:\| ]]
+    [[ "${lines[3]}" =~ ^\|\ f32\ +\|\ +2\ \|.*%\ \|$ ]]
+}
