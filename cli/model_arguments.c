@@ -14,6 +14,8 @@ static const char *argument_of(const brt_config_key *key)
         return "N,N...";
     if (strcmp(key->type, "boolean") == 0)
         return "true|false";
+    if (strcmp(key->type, "choice") == 0)
+        return "NAME";
     return strcmp(key->type, "number") == 0 ? "X" : "N";
 }
 

@@ -1,9 +1,10 @@
 /* The gradient of every parameter of a model, over a segment of several blocks, against finite differences. */
 #include "gradient_check.h"
+#include "variants.h"
 
 #include "train/segment.h"
 
-enum { rows = 2, width = 5, most_blocks = 3, num_tokens = 11 };
+enum { rows = 2, width = 5, most_width = 8, most_blocks = 3, num_tokens = 11 };
 
 static const double weight = 0.3;
 
@@ -31,8 +32,9 @@ typedef struct fixture {
     brt_segment_run run;
     real *carried;  /* what the segment finds in carry.storage */
     real *gradient; /* of all parameters, where `memory` has their values */
-    int32_t tokens[rows * most_blocks * width], targets[rows * most_blocks * width];
-    size_t first_key[2 * rows];
+    int32_t tokens[rows * most_blocks * most_width], targets[rows * most_blocks * most_width];
+    uint64_t past[rows];
+    size_t first_key[most_blocks * rows];
     bool fresh[rows];
 } fixture;
 
@@ -83,7 +85,7 @@ static void want_gradients(fixture *f)
 /* Every third target is ignored. */
 static void draw_tokens(fixture *f)
 {
-    for (size_t i = 0; i < rows * most_blocks * width; i++) {
+    for (size_t i = 0; i < rows * most_blocks * most_width; i++) {
         f->tokens[i] = (int32_t)brt_rng_below(7, 0, i, num_tokens);
         f->targets[i] = i % 3 == 1 ? -100 : (int32_t)brt_rng_below(7, 1, i, num_tokens);
     }
@@ -93,8 +95,8 @@ static void draw_tokens(fixture *f)
 static void enter_segment(fixture *f)
 {
     memcpy(f->carry.storage, f->carried, f->carry.count * sizeof *f->carried);
-    f->carry.has_memory[0] = f->carry.has_state[1] = false;
-    f->carry.has_memory[1] = f->carry.has_state[0] = true;
+    for (size_t row = 0; row < rows; row++)
+        f->carry.past[row] = 1;
 }
 
 static double play(void *context)
@@ -116,10 +118,10 @@ static void plan(fixture *f)
     assert_ok(brt_tape_commit(f->tape));
 }
 
-static void open_fixture(fixture *f, const model_case *c, size_t time)
+static void open_fixture(fixture *f, brt_model *model, size_t time)
 {
-    static const bool kept[rows];
-    *f = (fixture){.model = make_model(c)};
+    static const bool drop_memory[rows] = {true, false}, drop_state[rows] = {false, true};
+    *f = (fixture){.model = model};
     perturb(&f->model->parameters);
     want_gradients(f);
     draw_tokens(f);
@@ -130,8 +132,9 @@ static void open_fixture(fixture *f, const model_case *c, size_t time)
                                .time = time,
                                .tokens = f->tokens,
                                .targets = f->targets,
-                               .drop_memory = kept,
-                               .drop_state = kept,
+                               .drop_memory = drop_memory,
+                               .drop_state = drop_state,
+                               .past = f->past,
                                .first_key = f->first_key,
                                .fresh = f->fresh,
                                .weight = weight};
@@ -161,18 +164,42 @@ static double compute_gradients(fixture *f)
 
 /* ---- tests ----------------------------------------------------------------------------------------------- */
 
-static void check_gradients(void **state)
+/* Of every parameter; frees the model. */
+static void expect_model_gradients(const char *name, brt_model *model, size_t time)
 {
-    const model_case *c = *state;
     fixture f;
-    open_fixture(&f, c, c->time);
+    open_fixture(&f, model, time);
     compute_gradients(&f);
     for (size_t i = 0; i < f.model->parameters.count; i++) {
         brt_parameter *parameter = &f.model->parameters.items[i];
-        expect_gradient(&(variable){parameter->name, parameter->tensor.data, parameter->tensor.gradient,
+        char text[1200];
+        snprintf(text, sizeof text, "%s in %s", parameter->name, name);
+        expect_gradient(&(variable){text, parameter->tensor.data, parameter->tensor.gradient,
                                     parameter->tensor.count, play, &f});
     }
     close_fixture(&f);
+}
+
+static void check_gradients(void **state)
+{
+    const model_case *c = *state;
+    expect_model_gradients(c->name, make_model(c), c->time);
+}
+
+static void check_variants(void **state)
+{
+    enum { variants = 24 };
+    size_t checked = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= variants; seed++) {
+        char name[1024];
+        brt_model *model;
+        if (!make_variant(seed, &model, name, sizeof name))
+            continue;
+        expect_model_gradients(name, model, 2 * most_width + most_width / 2);
+        checked++;
+    }
+    assert_true(checked > variants / 4);
 }
 
 /* With and without a backward pass a segment has the same loss and leaves the same behind. */
@@ -180,7 +207,7 @@ static void check_carry(void **state)
 {
     fixture f;
     (void)state;
-    open_fixture(&f, &cases[0], cases[0].time);
+    open_fixture(&f, make_model(&cases[0]), cases[0].time);
     double loss = compute_gradients(&f);
     real *left = zeros(f.carry.count);
     memcpy(left, f.carry.storage, f.carry.count * sizeof *left);
@@ -188,7 +215,7 @@ static void check_carry(void **state)
     for (size_t i = 0; i < f.carry.count; i++)
         assert_true(fabs(f.carry.storage[i] - left[i]) <= 1e-12 * (1 + fabs(left[i])));
     for (size_t row = 0; row < rows; row++)
-        assert_true(f.carry.has_memory[row] && f.carry.has_state[row]);
+        assert_int_equal(f.carry.past[row], (row != 0) + cases[0].time / width);
     free(left);
     close_fixture(&f);
 }
@@ -202,7 +229,7 @@ static void expect_writer_gradients(size_t time, bool some)
         "state_out_to_gate.bias",
     };
     fixture f;
-    open_fixture(&f, &cases[0], time);
+    open_fixture(&f, make_model(&cases[0]), time);
     compute_gradients(&f);
     for (size_t i = 0; i < sizeof writers / sizeof writers[0]; i++) {
         const brt_parameter *found =
@@ -226,8 +253,9 @@ static void check_writers(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[case_count + 2] = {cmocka_unit_test(check_carry), cmocka_unit_test(check_writers)};
+    struct CMUnitTest tests[case_count + 3] = {cmocka_unit_test(check_carry), cmocka_unit_test(check_writers),
+                                                 cmocka_unit_test(check_variants)};
     for (size_t i = 0; i < case_count; i++)
-        tests[2 + i] = (struct CMUnitTest){cases[i].name, check_gradients, NULL, NULL, (void *)&cases[i]};
+        tests[3 + i] = (struct CMUnitTest){cases[i].name, check_gradients, NULL, NULL, (void *)&cases[i]};
     return cmocka_run_group_tests_name("double model", tests, NULL, NULL);
 }

@@ -218,7 +218,8 @@ static void every_key_is_written_and_read(void **state)
 {
     (void)state;
     brt_config *config = make_config(base);
-    set_all(config, "{\"ff_mult\": 2.7, \"recurrent_layers\": [4, 2], \"use_flash_attn\": true, \"ignore_index\": -1}");
+    set_all(config, "{\"ff_mult\": 2.7, \"recurrent_layers\": [4, 2], \"use_flash_attn\": true, \"ignore_index\": -1,"
+                    " \"position_encoding\": \"none\"}");
     assert_ok(brt_config_check(config));
     json_t *written = read_back(config);
     size_t count = 0;
@@ -274,6 +275,8 @@ static void wrong_values_are_refused(void **state)
         {"ff_mult", "1e999", BRT_ERROR_CONFIG, "\"ff_mult\" must be a number"},
         {"ff_mult", "NaN", BRT_ERROR_CONFIG, "\"ff_mult\" must be a number"},
         {"use_flash_attn", "1", BRT_ERROR_CONFIG, "\"use_flash_attn\" must be true or false"},
+        {"position_encoding", "sine", BRT_ERROR_CONFIG, "must be one of \"xpos\", \"rotary\", \"none\""},
+        {"position_encoding", "a\"b", BRT_ERROR_CONFIG, "\"position_encoding\" must be a name"},
         {"recurrent_layers", "1, x", BRT_ERROR_CONFIG, "\"recurrent_layers\" must be a list of integers"},
         {"recurrent_layers", "1], [2", BRT_ERROR_CONFIG, "\"recurrent_layers\" must be a list of integers"},
     };

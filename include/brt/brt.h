@@ -101,7 +101,7 @@ typedef struct brt_config brt_config;
 
 typedef struct brt_config_key {
     const char *name;          /* "block_width" */
-    const char *type;          /* "integer", "number", "boolean" or "integers" (a list) */
+    const char *type;          /* "integer", "number", "boolean", "integers" (a list) or "choice" (a name) */
     const char *default_value; /* as JSON text, "" where it must be given, or a rule in words */
     const char *help;          /* one line */
 } brt_config_key;
@@ -112,7 +112,8 @@ BRT_API const brt_config_key *brt_config_key_at(size_t i);
 /* A configuration with the defaults; what has none is still to be set. */
 BRT_API brt_status brt_config_create(brt_config **out);
 BRT_API void brt_config_close(brt_config *config);
-/* Sets one key from JSON text ("512", "[3, 5]", "true"); a bare "3,5" is accepted for a list. "null" goes back to a
+/* Sets one key from JSON text ("512", "[3, 5]", "true"); a bare "3,5" is accepted for a list, and a bare name for
+ * a choice. "null" goes back to a
  * default that depends on other keys. BRT_ERROR_ARGUMENT for an unknown key, BRT_ERROR_CONFIG for a value of the wrong
  * type. */
 BRT_API brt_status brt_config_set(brt_config *config, const char *key, const char *json);
@@ -206,8 +207,8 @@ BRT_API brt_status brt_stream_reset(brt_stream *stream, int64_t row);
 BRT_API brt_status brt_stream_drop_partial_block(brt_stream *stream);
 /* Tokens of the row's timeline: those fed since its reset. 0 for a row that is not there. */
 BRT_API uint64_t brt_stream_position(const brt_stream *stream, size_t row);
-/* Keys held as memory per row: 0 before the first committed block, then block_width. (A single row that was reset sees
- * none of them; its own are 0.) */
+/* Keys held as memory by the row that has the most: 0 before the first committed block, then block_width. (A row that
+ * was reset sees none of them; its own are 0.) */
 BRT_API size_t brt_stream_memory_length(const brt_stream *stream);
 /* Layer from 0; out is [2, rows, memory_length, dim_head]: keys, then values, as projected: before normalisation and
  * rotation, as the reference returns them. */

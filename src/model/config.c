@@ -7,19 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum key_type { type_integer, type_number, type_boolean, type_integers } key_type;
+typedef enum key_type { type_integer, type_number, type_boolean, type_integers, type_choice } key_type;
 
 typedef struct key {
     brt_config_key public;
     key_type type;
     size_t offset;
-    int64_t smallest; /* of an integer */
+    int64_t smallest;           /* of an integer */
+    const char *const *choices; /* of a choice: names of the values 0, 1, ...; ends with NULL */
 } key;
 
 #define KEY(name, type, smallest, default_value, help)                                                 \
-    {{#name, #type, default_value, help}, type_##type, offsetof(brt_config, name), smallest}
+    {{#name, #type, default_value, help}, type_##type, offsetof(brt_config, name), smallest, NULL}
+#define CHOICE(name, names, default_value, help)                                                       \
+    {{#name, "choice", default_value, help}, type_choice, offsetof(brt_config, name), 0, names}
 
-/* In the order of the reference's constructor. */
+/* In the order of brt_position_encoding. */
+static const char *const position_encodings[] = {"xpos", "rotary", "none", NULL};
+
+/* First the reference's, in the order of its constructor. */
 static const key keys[] = {
     KEY(num_tokens, integer, 1, "", "size of the vocabulary; 256 for bytes"),
     KEY(dim, integer, 1, "", "width of the model"),
@@ -38,8 +44,12 @@ static const key keys[] = {
     KEY(use_flash_attn, boolean, 0, "false", "kept for compatibility: attention is always tiled"),
     KEY(use_compressed_mem, boolean, 0, "false", "not supported yet"),
     KEY(compressed_mem_factor, integer, INT32_MIN, "4", "not supported yet"),
+    /* Beyond the reference; the default is what it does. */
+    CHOICE(position_encoding, position_encodings, "xpos",
+           "how attention to the window knows positions: xpos (rotary with length factors), rotary or none"),
 };
 #undef KEY
+#undef CHOICE
 
 enum { key_count = sizeof keys / sizeof keys[0] };
 
@@ -101,7 +111,8 @@ void brt_free(void *memory)
 
 static brt_status wrong_type(const key *k, const char *what)
 {
-    static const char *const expected[] = {"an integer", "a number", "true or false", "a list of integers"};
+    static const char *const expected[] = {"an integer", "a number", "true or false", "a list of integers",
+                                           "a name in quotes"};
     return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" must be %s", what, k->public.name, expected[k->type]);
 }
 
@@ -115,6 +126,20 @@ static brt_status set_integer(int64_t *to, const key *k, const json_t *value, co
                         (long long)number, (long long)k->smallest, INT32_MAX);
     *to = number;
     return BRT_OK;
+}
+
+static brt_status set_choice(int64_t *to, const key *k, const json_t *value, const char *what)
+{
+    char expected[160] = "";
+    for (size_t i = 0; k->choices[i]; i++) {
+        if (json_is_string(value) && strcmp(json_string_value(value), k->choices[i]) == 0) {
+            *to = (int64_t)i;
+            return BRT_OK;
+        }
+        size_t length = strlen(expected);
+        snprintf(expected + length, sizeof expected - length, "%s\"%s\"", i ? ", " : "", k->choices[i]);
+    }
+    return BRT_FAIL(BRT_ERROR_CONFIG, "%s: \"%s\" must be one of %s", what, k->public.name, expected);
 }
 
 static brt_status set_list(brt_layer_list *to, const key *k, const json_t *value, const char *what)
@@ -160,7 +185,7 @@ static bool takes_null(const key *k)
 static brt_status set_value(brt_config *config, const key *k, const json_t *value, const char *what)
 {
     void *to = field(config, k);
-    uint32_t bit = UINT32_C(1) << (k - keys);
+    uint64_t bit = UINT64_C(1) << (k - keys);
     if (json_is_null(value) && takes_null(k)) {
         config->given &= ~bit;
         return BRT_OK;
@@ -177,6 +202,9 @@ static brt_status set_value(brt_config *config, const key *k, const json_t *valu
         break;
     case type_integers:
         BRT_TRY(set_list(to, k, value, what));
+        break;
+    case type_choice:
+        BRT_TRY(set_choice(to, k, value, what));
         break;
     }
     config->given |= bit;
@@ -203,11 +231,12 @@ brt_status brt_config_set(brt_config *config, const char *name, const char *text
     if (!k)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"%s\" is not an argument of the model", name);
     bool bare_list = k->type == type_integers && text[0] != '[' && strcmp(text, "null") != 0;
+    bool bare_name = k->type == type_choice && text[0] != '"';
     size_t size = strlen(text) + 3;
     char *json = malloc(size);
     if (!json)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the argument \"%s\"", name);
-    snprintf(json, size, bare_list ? "[%s]" : "%s", text);
+    snprintf(json, size, bare_list ? "[%s]" : bare_name ? "\"%s\"" : "%s", text);
     json_t *value = json_loads(json, JSON_DECODE_ANY, NULL);
     free(json);
     if (!value)
@@ -327,7 +356,7 @@ static brt_status check_sizes(const brt_config *config)
     if (config->depth > BRT_MAX_DEPTH)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"depth\" is %lld; at most %d are supported", (long long)config->depth,
                         BRT_MAX_DEPTH);
-    if (config->dim_head % 2)
+    if (config->position_encoding != BRT_POSITION_NONE && config->dim_head % 2)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"dim_head\" is %lld; rotary positions need an even number",
                         (long long)config->dim_head);
     if (config->max_seq_len % config->block_width)
@@ -379,6 +408,8 @@ static json_t *value_to_json(const brt_config *config, const key *k)
         return json_boolean(*(const bool *)from);
     case type_integers:
         return list_to_json(from);
+    case type_choice:
+        return json_string(k->choices[*(const int64_t *)from]);
     }
     return NULL;
 }
@@ -421,6 +452,7 @@ int64_t brt_config_get(const brt_config *config, const char *name)
     const void *from = const_field(config, k);
     switch (k->type) {
     case type_integer:
+    case type_choice:
         return *(const int64_t *)from;
     case type_number:
         return (int64_t)*(const double *)from;

@@ -12,6 +12,13 @@ typedef struct brt_layer_list {
     int64_t layer[BRT_MAX_DEPTH];
 } brt_layer_list;
 
+/* How attention to the window knows where a key is. */
+typedef enum brt_position_encoding {
+    BRT_POSITION_XPOS,   /* rotary with length factors, the reference's */
+    BRT_POSITION_ROTARY, /* without */
+    BRT_POSITION_NONE,
+} brt_position_encoding;
+
 struct brt_config {
     int64_t num_tokens, dim, depth, dim_head, heads;
     bool all_layers_qk_rmsnorm;
@@ -21,7 +28,8 @@ struct brt_config {
     int64_t num_state_vectors, ignore_index;
     bool use_flash_attn, use_compressed_mem;
     int64_t compressed_mem_factor;
-    uint32_t given; /* bit i: key i was set */
+    int64_t position_encoding;
+    uint64_t given; /* bit i: key i was set */
 };
 
 /* Sets every key of the object; `what` names it in errors. */

@@ -7,7 +7,7 @@
 typedef struct brt_layer {
     size_t heads, dim_head;
     size_t reads; /* states read here */
-    const brt_rotation *rotation;
+    const brt_rotation *rotation;              /* NULL without */
     brt_tensor *norm_gain, *q_scale, *k_scale; /* scales NULL without qk normalisation */
     brt_linear to_q, to_kv, to_out;
     brt_tensor *ff_gain;

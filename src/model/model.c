@@ -22,6 +22,16 @@ static void bind_containers(brt_model *model)
     }
 }
 
+static brt_status create_rotary(brt_model *model)
+{
+    const brt_config *config = &model->config;
+    size_t memory = brt_carried_keys(config), width = (size_t)config->block_width;
+    if (config->position_encoding == BRT_POSITION_NONE)
+        return BRT_OK;
+    return brt_rotary_create(&model->rotary, (size_t)config->dim_head, memory + width, memory,
+                             config->position_encoding == BRT_POSITION_XPOS);
+}
+
 static brt_status build(brt_model *model)
 {
     const brt_config *config = &model->config;
@@ -29,7 +39,8 @@ static brt_status build(brt_model *model)
     BRT_TRY(brt_parameters_create(&model->parameters, config));
     BRT_TRY(brt_gemm_create(&model->gemm, model->kernels));
     BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
-    BRT_TRY(brt_rotary_create(&model->rotary, (size_t)config->dim_head, (size_t)config->block_width));
+    BRT_TRY(brt_slots_create(&model->slots, config, &model->parameters));
+    BRT_TRY(create_rotary(model));
     model->layers = calloc(model->depth, sizeof *model->layers);
     model->container = calloc(model->containers + 1, sizeof *model->container);
     model->readers = calloc(model->containers + 1, sizeof *model->readers);
@@ -37,7 +48,8 @@ static brt_status build(brt_model *model)
     if (!model->layers || !model->container || !model->readers || !model->first_reader)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu layers", model->depth);
     for (size_t i = 0; i < model->depth; i++)
-        brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->rotary.rotation);
+        brt_layer_bind(&model->layers[i], &model->parameters, config, i,
+                       model->rotary.memory ? &model->rotary.rotation : NULL);
     bind_containers(model);
     model->embedding = &brt_parameters_find(&model->parameters, "token_emb.weight")->tensor;
     model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
@@ -86,6 +98,7 @@ void brt_model_close(brt_model *model)
         return;
     brt_parameters_close(&model->parameters);
     brt_gemm_close(model->gemm);
+    brt_slots_close(&model->slots);
     brt_rotary_close(&model->rotary);
     free(model->layers);
     free(model->container);
@@ -149,7 +162,7 @@ static void open_states(pass *p, size_t layer)
         size_t reader = model->first_reader[layer] + i;
         const brt_state_container *container = model->readers[reader];
         size_t index = (size_t)(container - model->container);
-        p->view[index] = brt_state_open(p->tape, container, p->block->state[index]);
+        p->view[index] = brt_state_open(p->tape, container, p->block->carried[model->slots.state + index]);
         p->keys[reader] = brt_state_keys(p->tape, container, &p->view[index]);
     }
 }
@@ -159,7 +172,8 @@ static void write_states(pass *p, size_t layer, brt_tensor *raw_keys)
     const brt_model *model = p->model;
     for (size_t i = 0; i < model->containers; i++)
         if (model->container[i].write_layer == layer)
-            p->block->state[i] = brt_state_write(p->tape, &model->container[i], &p->view[i], raw_keys);
+            p->block->carried[model->slots.state + i] =
+                brt_state_write(p->tape, &model->container[i], &p->view[i], raw_keys);
 }
 
 static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
@@ -167,19 +181,20 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     const brt_model *model = p->model;
     const brt_layer *layer = &model->layers[index];
     brt_block *block = p->block;
+    brt_tensor **memory = &block->carried[model->slots.memory + index];
     brt_projection projection = brt_layer_project(p->tape, layer, x);
     open_states(p, index);
     brt_sight sight = {
-        .keys = brt_op_keys(p->tape, block->memory[index], projection.raw_keys, layer->k_scale, layer->rotation),
+        .keys = brt_op_keys(p->tape, *memory, projection.raw_keys, layer->k_scale, layer->rotation),
         .first_key = block->first_key,
-        .first_query = (size_t)model->config.block_width,
+        .first_query = brt_carried_keys(&model->config),
         .states = p->keys + model->first_reader[index],
         .containers = model->readers + model->first_reader[index],
     };
     brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight);
     if (block->writes_state)
         write_states(p, index, projection.raw_keys);
-    block->memory[index] = projection.raw_keys;
+    *memory = projection.raw_keys;
     return y;
 }
 
@@ -197,11 +212,36 @@ brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor 
     return brt_op_linear(tape, brt_op_layer_norm(tape, x, model->final_gain), &model->to_logits, NULL);
 }
 
-void brt_model_split_memory(const brt_model *model, const real *raw, size_t count, real *out)
+/* ---- looking inside --------------------------------------------------------------------------------------- */
+
+size_t brt_model_memory_length(const brt_model *model, const uint64_t *past, size_t rows)
 {
-    size_t head = (size_t)model->config.dim_head;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + i * head, raw + i * 2 * head, head * sizeof *out);
-        memcpy(out + (count + i) * head, raw + i * 2 * head + head, head * sizeof *out);
-    }
+    size_t most = 0;
+    for (size_t row = 0; row < rows; row++)
+        most = brt_max_size(most, brt_carried_visible(&model->config, past[row]));
+    return most;
+}
+
+brt_status brt_model_copy_memories(const brt_model *model, real *const *carried, size_t rows, size_t layer,
+                                   size_t length, real *out)
+{
+    if (layer >= model->depth)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, model->depth);
+    size_t head = (size_t)model->config.dim_head, slot = model->slots.memory + layer;
+    size_t vectors = model->slots.items[slot].vectors;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < length; i++) {
+            const real *raw = carried[slot] + ((row + 1) * vectors - length + i) * 2 * head;
+            memcpy(out + (row * length + i) * head, raw, head * sizeof *out);
+            memcpy(out + ((rows + row) * length + i) * head, raw + head, head * sizeof *out);
+        }
+    return BRT_OK;
+}
+
+brt_status brt_model_check_state(const brt_model *model, size_t index)
+{
+    if (index < model->containers)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no state %zu: the model has %zu recurrent layers", index,
+                    model->containers);
 }

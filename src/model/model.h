@@ -2,6 +2,7 @@
 #ifndef BRT_MODEL_MODEL_H
 #define BRT_MODEL_MODEL_H
 
+#include "carried.h"
 #include "layer.h"
 #include "rotary.h"
 
@@ -12,6 +13,7 @@ struct brt_model {
     brt_gemm *gemm;
     brt_rotary rotary;
     size_t depth, containers;
+    brt_slots slots;
     brt_layer *layers;
     brt_state_container *container;       /* [containers], ascending by the layer that writes */
     const brt_state_container **readers;  /* [containers], grouped by the layer that reads, in that order */
@@ -28,18 +30,24 @@ brt_status brt_model_allocate(brt_model **out, const brt_config *config);
 typedef struct brt_block {
     size_t batch, time;
     const int32_t *tokens;   /* [batch, time], each in the vocabulary; lives until backward */
-    brt_tensor **memory;     /* [depth], in: [batch, block_width, 2 * dim_head] of the block before; out: of this one */
-    brt_tensor **state;      /* [containers], in: as read by this block (after resets); out: as this block leaves it */
-    const size_t *first_key; /* [batch]: 0, or block_width for a row without memory; lives until backward */
+    brt_tensor **carried;    /* [slots], each [batch, vectors, width]; in: what this block reads (states after resets);
+                                out: what it leaves */
+    const size_t *first_key; /* [batch]: brt_carried_first_key of each row; lives until backward */
     bool writes_state;       /* false for a block shorter than block_width, or where nobody reads the result */
 } brt_block;
-/* -> the last layer's output [batch, time, dim]; `memory` and `state` are replaced by the block's own. */
+/* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. */
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block);
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x);
 
-/* A layer's memory, [count, 2 * dim_head] as it is carried, -> [2, count, dim_head]: keys, then values. */
-void brt_model_split_memory(const brt_model *model, const real *raw, size_t count, real *out);
+/* Keys that the row with the most blocks behind it has as memory; past [rows]. */
+size_t brt_model_memory_length(const brt_model *model, const uint64_t *past, size_t rows);
+/* A layer's memories of all rows -> out [2, rows, length, dim_head]: keys, then values, the newest `length` ones.
+ * carried [slots]: each [rows, vectors, width]. BRT_ERROR_ARGUMENT when there is no such layer. */
+brt_status brt_model_copy_memories(const brt_model *model, real *const *carried, size_t rows, size_t layer,
+                                   size_t length, real *out);
+/* The sentence of a state that is not there: index counts the recurrent layers. */
+brt_status brt_model_check_state(const brt_model *model, size_t index);
 
 /* The sentence of a token that is not in the vocabulary. */
 brt_status brt_model_check_tokens(const brt_model *model, const int32_t *tokens, size_t count);

@@ -15,14 +15,14 @@
 static const real frequency_base = 10000, scale_base = 512;
 
 /* One row of the four tables: position t, of `dim` entries each. */
-static void fill_row(real *const tables[4], size_t dim, size_t width, size_t t)
+static void fill_row(real *const tables[4], size_t dim, size_t width, bool xpos, size_t t)
 {
     size_t half = dim / 2;
     for (size_t j = 0; j < half; j++) {
         real frequency = 1 / (real)pow((double)frequency_base, (double)((real)(2 * j) / (real)dim));
         real angle = (real)t * frequency;
         real zeta = ((real)(2 * j) + (real)0.4 * (real)dim) / ((real)1.4 * (real)dim);
-        real factor = (real)pow((double)zeta, (double)(((real)t - (real)width) / scale_base));
+        real factor = !xpos ? 1 : (real)pow((double)zeta, (double)(((real)t - (real)width) / scale_base));
         real cosine = (real)cos((double)angle), sine = (real)sin((double)angle);
         real values[4] = {cosine * factor, sine * factor, cosine / factor, sine / factor};
         for (int table = 0; table < 4; table++)
@@ -30,11 +30,11 @@ static void fill_row(real *const tables[4], size_t dim, size_t width, size_t t)
     }
 }
 
-brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t block_width)
+brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t positions, size_t width, bool xpos)
 {
-    size_t positions = 2 * block_width, count, bytes;
+    size_t count, bytes;
     if (!brt_mul_ok(positions, dim_head, &count) || !brt_mul_ok(count, 4 * sizeof(real), &bytes))
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"block_width\" (%zu) is too large", block_width);
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"block_width\" (%zu) is too large", width);
     BRT_TRY(brt_memory_check(bytes, "position tables of \"block_width\""));
     rotary->memory = malloc(bytes);
     if (!rotary->memory)
@@ -43,7 +43,7 @@ brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t block_w
     for (int table = 0; table < 4; table++)
         tables[table] = rotary->memory + (size_t)table * count;
     for (size_t t = 0; t < positions; t++)
-        fill_row(tables, dim_head, block_width, t);
+        fill_row(tables, dim_head, width, xpos, t);
     rotary->rotation = (brt_rotation){tables[0], tables[1], tables[2], tables[3]};
     return BRT_OK;
 }

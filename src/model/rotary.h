@@ -9,8 +9,8 @@ typedef struct brt_rotary {
     brt_rotation rotation;
 } brt_rotary;
 
-/* Positions [0, 2 * block_width): the memory holds the first half, the block the second. */
-brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t block_width);
+/* Positions of memory and block: `width` is where the block begins. Without `xpos` the length factors are 1. */
+brt_status brt_rotary_create(brt_rotary *rotary, size_t dim_head, size_t positions, size_t width, bool xpos);
 void brt_rotary_close(brt_rotary *rotary);
 
 #endif

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char session_format[] = "brt-session-1";
+static const char session_format[] = "brt-session-2";
 
 /* One carried array: its place in the stream and in the file. */
 typedef struct item {
@@ -21,11 +21,9 @@ typedef struct item {
     size_t bytes;
 } item;
 
-static item make_item(const char *name, size_t index, const char *dtype, size_t item_bytes, void *data, size_t dims,
-                      const size_t *shape)
+static item make_item(const char *dtype, size_t item_bytes, void *data, size_t dims, const size_t *shape)
 {
     item made = {.dtype = dtype, .dims = dims, .data = data, .bytes = item_bytes};
-    snprintf(made.name, sizeof made.name, "%s.%zu", name, index);
     for (size_t i = 0; i < dims; i++) {
         made.shape[i] = shape[i];
         made.bytes *= shape[i];
@@ -35,22 +33,32 @@ static item make_item(const char *name, size_t index, const char *dtype, size_t 
 
 static size_t item_count(const brt_stream *stream)
 {
-    return 2 + 2 * stream->model->depth + stream->model->containers;
+    return 2 + stream->model->slots.count + stream->model->depth;
+}
+
+static item numbers_item(const char *name, uint64_t *data, size_t rows)
+{
+    item made = make_item("U64", sizeof *data, data, BRT_SHAPE(rows));
+    snprintf(made.name, sizeof made.name, "%s", name);
+    return made;
 }
 
 static void list_items(const brt_stream *stream, item *items)
 {
     const brt_config *config = &stream->model->config;
-    size_t rows = stream->rows, width = (size_t)config->block_width, raw = 2 * (size_t)config->dim_head;
-    *items++ = make_item("position", 0, "U64", sizeof(uint64_t), stream->position, BRT_SHAPE(rows));
-    *items++ = make_item("first_key", 0, "U64", sizeof(size_t), stream->first_key, BRT_SHAPE(rows));
-    for (size_t i = 0; i < stream->model->depth; i++) {
-        *items++ = make_item("memory", i, "F32", sizeof(real), stream->window[i].memory, BRT_SHAPE(rows, width, raw));
-        *items++ = make_item("block", i, "F32", sizeof(real), stream->window[i].block, BRT_SHAPE(rows, width, raw));
+    size_t rows = stream->rows;
+    *items++ = numbers_item("position", stream->position, rows);
+    *items++ = numbers_item("past", stream->past, rows);
+    for (size_t i = 0; i < stream->model->slots.count; i++, items++) {
+        const brt_slot *slot = &stream->model->slots.items[i];
+        *items = make_item("F32", sizeof(real), stream->carried[i], BRT_SHAPE(rows, slot->vectors, slot->width));
+        snprintf(items->name, sizeof items->name, "%s", slot->name);
     }
-    for (size_t i = 0; i < stream->model->containers; i++)
-        *items++ = make_item("state", i, "F32", sizeof(real), stream->carried[i].state,
-                             BRT_SHAPE(rows, (size_t)config->num_state_vectors, (size_t)config->dim));
+    for (size_t i = 0; i < stream->model->depth; i++, items++) {
+        *items = make_item("F32", sizeof(real), stream->window[i].block,
+                           BRT_SHAPE(rows, (size_t)config->block_width, brt_carried_raw_width(config)));
+        snprintf(items->name, sizeof items->name, "block.%zu", i);
+    }
 }
 
 /* Of all weights (FNV-1a by words): a session continues the model that made it and no other. It takes about as long as
@@ -88,12 +96,11 @@ static brt_status write_items(const brt_stream *stream, const item *items, const
             .name = items[i].name, .dtype = items[i].dtype, .dims = items[i].dims, .data = items[i].data};
         memcpy(sources[i].shape, items[i].shape, items[i].dims * sizeof items[i].shape[0]);
     }
-    char filled[32], has_memory[4], model[20];
+    char filled[32], model[20];
     snprintf(filled, sizeof filled, "%zu", stream->filled);
-    snprintf(has_memory, sizeof has_memory, "%d", stream->has_memory);
     snprintf(model, sizeof model, "%016" PRIx64, fingerprint(stream->model));
-    const char *const metadata[] = {"format", session_format, "model", model,             "filled", filled,
-                                    "has_memory", has_memory, "note",  note ? note : "", NULL};
+    const char *const metadata[] = {"format", session_format, "model", model, "filled", filled,
+                                    "note",   note ? note : "", NULL};
     brt_status status = brt_safetensors_write(path, sources, count, metadata);
     free(sources);
     return status;
@@ -146,41 +153,23 @@ static brt_status check_model(const brt_safetensors *file, const brt_model *mode
     return BRT_OK;
 }
 
-static brt_status check_first_keys(const brt_safetensors *file, const brt_stream *stream, const void *data)
-{
-    size_t width = (size_t)stream->model->config.block_width;
-    for (size_t row = 0; row < stream->rows; row++) {
-        size_t first_key;
-        memcpy(&first_key, (const char *)data + row * sizeof first_key, sizeof first_key);
-        if (first_key != 0 && first_key != width)
-            return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s begins row %zu at key %zu; it must be 0 or %zu",
-                            brt_safetensors_path(file), row, first_key, width);
-    }
-    return BRT_OK;
-}
-
 /* Everything is checked before the stream is touched: a bad file leaves it as it was. */
 static brt_status read_items(brt_stream *stream, const brt_safetensors *file, const item *items)
 {
-    size_t count = item_count(stream), filled, has_memory;
+    size_t count = item_count(stream), filled;
     const char *format = brt_safetensors_metadata(file, "format");
     if (!format || strcmp(format, session_format) != 0)
         return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a session file", brt_safetensors_path(file));
     BRT_TRY(read_number(file, "filled", (size_t)stream->model->config.block_width - 1, &filled));
-    BRT_TRY(read_number(file, "has_memory", 1, &has_memory));
     brt_tensor_info info;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         BRT_TRY(check_item(file, &items[i], &info));
-        if (items[i].data == stream->first_key)
-            BRT_TRY(check_first_keys(file, stream, info.data));
-    }
     BRT_TRY(check_model(file, stream->model));
     for (size_t i = 0; i < count; i++) {
         brt_safetensors_find(file, items[i].name, &info);
         memcpy(items[i].data, info.data, items[i].bytes);
     }
     stream->filled = filled;
-    stream->has_memory = has_memory;
     return brt_stream_prepare(stream);
 }
 

@@ -29,6 +29,17 @@ static size_t vectors(const brt_stream *stream)
     return (size_t)stream->model->config.num_state_vectors;
 }
 
+/* Keys before the current block's own. */
+static size_t memory_keys(const brt_stream *stream)
+{
+    return brt_carried_keys(&stream->model->config);
+}
+
+static real *carried_state(const brt_stream *stream, size_t index)
+{
+    return stream->carried[stream->model->slots.state + index];
+}
+
 /* ---- making: one allocation for everything that is carried ------------------------------------------------ */
 
 typedef struct placement {
@@ -52,23 +63,22 @@ static void *place(placement *p, size_t a, size_t b, size_t c, size_t item)
 
 static void place_arrays(brt_stream *s, placement *p)
 {
-    size_t rows = s->rows, width = block_width(s), dim = model_dim(s), head = dim_head(s);
+    size_t rows = s->rows, width = block_width(s), head = dim_head(s), raw = brt_carried_raw_width(&s->model->config);
     s->position = place(p, rows, 1, 1, sizeof *s->position);
+    s->past = place(p, rows, 1, 1, sizeof *s->past);
     s->first_key = place(p, rows, 1, 1, sizeof *s->first_key);
-    s->x = place(p, rows, width, dim, sizeof *s->x);
+    s->x = place(p, rows, width, model_dim(s), sizeof *s->x);
     s->tokens = place(p, rows, width, 1, sizeof *s->tokens);
+    for (size_t i = 0; i < s->model->slots.count; i++)
+        s->carried[i] = place(p, rows, s->model->slots.items[i].vectors, s->model->slots.items[i].width, sizeof(real));
     for (size_t i = 0; i < s->model->depth; i++) {
-        brt_window *window = &s->window[i];
-        window->memory = place(p, rows, width, 2 * head, sizeof(real));
-        window->block = place(p, rows, width, 2 * head, sizeof(real));
-        window->key = place(p, rows, 2 * width, head, sizeof(real));
-        window->value = place(p, rows, 2 * width, head, sizeof(real));
+        s->window[i].block = place(p, rows, width, raw, sizeof(real));
+        s->window[i].key = place(p, rows, memory_keys(s) + width, head, sizeof(real));
+        s->window[i].value = place(p, rows, memory_keys(s) + width, head, sizeof(real));
     }
     for (size_t i = 0; i < s->model->containers; i++) {
-        brt_carried_state *carried = &s->carried[i];
-        carried->state = place(p, rows, vectors(s), dim, sizeof(real));
-        carried->key = place(p, rows, vectors(s), head, sizeof(real));
-        carried->value = place(p, rows, vectors(s), head, sizeof(real));
+        s->state[i].key = place(p, rows, vectors(s), head, sizeof(real));
+        s->state[i].value = place(p, rows, vectors(s), head, sizeof(real));
     }
 }
 
@@ -125,8 +135,9 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->no_states = options->no_states;
     stream->no_memories = options->no_memories;
     stream->window = calloc(model->depth, sizeof *stream->window);
-    stream->carried = calloc(model->containers + 1, sizeof *stream->carried);
-    if (!stream->window || !stream->carried)
+    stream->carried = calloc(model->slots.count, sizeof *stream->carried);
+    stream->state = calloc(model->containers + 1, sizeof *stream->state);
+    if (!stream->window || !stream->carried || !stream->state)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
     int threads;
     BRT_TRY(brt_count_threads(options->threads, &threads));
@@ -177,6 +188,7 @@ void brt_stream_close(brt_stream *stream)
     brt_tape_close(stream->tape);
     free(stream->window);
     free(stream->carried);
+    free(stream->state);
     free(stream->memory);
     free(stream);
 }
@@ -190,16 +202,16 @@ static brt_tensor *x_tensor(brt_stream *stream, size_t time)
 
 static brt_keys state_keys(brt_stream *stream, size_t container)
 {
-    const brt_carried_state *carried = &stream->carried[container];
+    const brt_state_window *state = &stream->state[container];
     return (brt_keys){
-        brt_tape_external(stream->tape, carried->key, NULL, BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream))),
-        brt_tape_external(stream->tape, carried->value, NULL,
+        brt_tape_external(stream->tape, state->key, NULL, BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream))),
+        brt_tape_external(stream->tape, state->value, NULL,
                           BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream)))};
 }
 
 static brt_tensor *state_tensor(brt_stream *stream, size_t container)
 {
-    return brt_tape_external(stream->tape, stream->carried[container].state, NULL,
+    return brt_tape_external(stream->tape, carried_state(stream, container), NULL,
                              BRT_SHAPE(stream->rows, vectors(stream), model_dim(stream)));
 }
 
@@ -222,12 +234,13 @@ static void prepare_keys(const brt_stream *stream, size_t layer, size_t row, con
     const brt_layer *l = &stream->model->layers[layer];
     const brt_kernels *kernels = stream->model->kernels;
     size_t head = dim_head(stream);
-    real *key = window->key + (row * 2 * block_width(stream) + position) * head;
-    real *value = window->value + (row * 2 * block_width(stream) + position) * head;
+    size_t first = row * (memory_keys(stream) + block_width(stream)) + position;
+    real *key = window->key + first * head, *value = window->value + first * head;
     for (size_t i = 0; i < count; i++) {
         size_t at = (position + i) * head;
         kernels->rotary_forward(1, head, raw + i * 2 * head, head, l->k_scale ? l->k_scale->data : NULL,
-                                l->rotation->key_cosine + at, l->rotation->key_sine + at, key + i * head, head);
+                                l->rotation ? l->rotation->key_cosine + at : NULL,
+                                l->rotation ? l->rotation->key_sine + at : NULL, key + i * head, head);
         memcpy(value + i * head, raw + i * 2 * head + head, head * sizeof(real));
     }
 }
@@ -240,7 +253,7 @@ static void append_keys(brt_stream *stream, size_t layer, const brt_tensor *raw_
         const real *raw = raw_keys->data + row * time * 2 * head;
         memcpy(stream->window[layer].block + (row * width + stream->filled) * 2 * head, raw,
                time * 2 * head * sizeof(real));
-        prepare_keys(stream, layer, row, raw, width + stream->filled, time);
+        prepare_keys(stream, layer, row, raw, memory_keys(stream) + stream->filled, time);
     }
 }
 
@@ -251,7 +264,8 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     const brt_model *model = stream->model;
     const brt_layer *layer = &model->layers[index];
     const brt_window *window = &stream->window[index];
-    size_t width = block_width(stream), head = dim_head(stream), first = model->first_reader[index];
+    size_t memory = memory_keys(stream), keys = memory + block_width(stream), head = dim_head(stream);
+    size_t first = model->first_reader[index];
     brt_keys states[BRT_MAX_DEPTH];
     brt_tensor *x = x_tensor(stream, time);
     brt_projection projection = brt_layer_project(stream->tape, layer, x);
@@ -260,10 +274,10 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     for (size_t i = 0; i < layer->reads; i++)
         states[i] = state_keys(stream, (size_t)(model->readers[first + i] - model->container));
     brt_sight sight = {
-        .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(stream->rows, 2 * width, head)),
-                 brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(stream->rows, 2 * width, head))},
+        .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(stream->rows, keys, head)),
+                 brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(stream->rows, keys, head))},
         .first_key = stream->first_key,
-        .first_query = width + stream->filled,
+        .first_query = memory + stream->filled,
         .states = states,
         .containers = model->readers + first,
     };
@@ -307,7 +321,7 @@ static void write_state(brt_stream *stream, size_t index)
     brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
     brt_tensor *block = brt_tape_external(stream->tape, window->block, NULL,
                                           BRT_SHAPE(stream->rows, block_width(stream), 2 * dim_head(stream)));
-    keep(stream, brt_state_write(stream->tape, container, &view, block), stream->carried[index].state);
+    keep(stream, brt_state_write(stream->tape, container, &view, block), carried_state(stream, index));
 }
 
 static void prepare_state(brt_stream *stream, size_t index)
@@ -316,36 +330,43 @@ static void prepare_state(brt_stream *stream, size_t index)
     brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
     brt_keys keys = brt_state_keys(stream->tape, container, &view);
     if (brt_tape_running(stream->tape)) {
-        memcpy(stream->carried[index].key, keys.key->data, keys.key->count * sizeof(real));
-        memcpy(stream->carried[index].value, keys.value->data, keys.value->count * sizeof(real));
+        memcpy(stream->state[index].key, keys.key->data, keys.key->count * sizeof(real));
+        memcpy(stream->state[index].value, keys.value->data, keys.value->count * sizeof(real));
     }
     brt_tape_rewind(stream->tape);
 }
 
+/* A layer's window from its raw keys: memories, then what is filled of the block. */
+static void prepare_window(const brt_stream *stream, size_t layer, size_t row)
+{
+    size_t width = block_width(stream), raw = brt_carried_raw_width(&stream->model->config);
+    const real *memory = stream->carried[stream->model->slots.memory + layer];
+    prepare_keys(stream, layer, row, memory + row * width * raw, 0, width);
+    prepare_keys(stream, layer, row, stream->window[layer].block + row * width * raw, memory_keys(stream),
+                 stream->filled);
+}
+
 brt_status brt_stream_prepare(brt_stream *stream)
 {
-    size_t width = block_width(stream), head = dim_head(stream);
     for (size_t i = 0; i < stream->model->containers; i++)
         prepare_state(stream, i);
-    for (size_t layer = 0; layer < stream->model->depth && brt_tape_running(stream->tape); layer++)
-        for (size_t row = 0; row < stream->rows; row++) {
-            const brt_window *window = &stream->window[layer];
-            prepare_keys(stream, layer, row, window->memory + row * width * 2 * head, 0, width);
-            prepare_keys(stream, layer, row, window->block + row * width * 2 * head, width, stream->filled);
-        }
+    for (size_t row = 0; row < stream->rows && brt_tape_running(stream->tape); row++) {
+        stream->first_key[row] = brt_carried_first_key(&stream->model->config, stream->past[row]);
+        for (size_t layer = 0; layer < stream->model->depth; layer++)
+            prepare_window(stream, layer, row);
+    }
     return brt_tape_status(stream->tape);
 }
 
 static void remember_block(brt_stream *stream)
 {
     for (size_t i = 0; i < stream->model->depth; i++) {
-        real *memory = stream->window[i].memory;
-        stream->window[i].memory = stream->window[i].block;
-        stream->window[i].block = memory;
+        real **memory = &stream->carried[stream->model->slots.memory + i], *before = *memory;
+        *memory = stream->window[i].block;
+        stream->window[i].block = before;
     }
-    for (size_t row = 0; row < stream->rows; row++)
-        stream->first_key[row] = stream->no_memories ? block_width(stream) : 0;
-    stream->has_memory = true;
+    for (size_t row = 0; row < stream->rows && !stream->no_memories; row++)
+        stream->past[row]++;
 }
 
 /* A full block: the states are written, the block becomes the memory (the same steps as in a training segment). */
@@ -403,15 +424,14 @@ brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_
 
 static void reset_row(brt_stream *stream, size_t row)
 {
-    stream->position[row] = 0;
-    stream->first_key[row] = block_width(stream);
-    for (size_t i = 0; i < stream->model->containers; i++) {
-        const brt_tensor *initial = stream->model->container[i].initial;
-        memcpy(stream->carried[i].state + row * initial->count, initial->data, initial->count * sizeof(real));
-    }
-    for (size_t i = 0; i < stream->model->depth; i++) {
-        size_t count = block_width(stream) * 2 * dim_head(stream);
-        memset(stream->window[i].memory + row * count, 0, count * sizeof(real));
+    stream->position[row] = stream->past[row] = 0;
+    for (size_t i = 0; i < stream->model->slots.count; i++) {
+        const brt_slot *slot = &stream->model->slots.items[i];
+        size_t count = brt_slot_row(slot);
+        if (slot->initial)
+            memcpy(stream->carried[i] + row * count, slot->initial->data, count * sizeof(real));
+        else
+            memset(stream->carried[i] + row * count, 0, count * sizeof(real));
     }
 }
 
@@ -427,10 +447,8 @@ brt_status brt_stream_reset(brt_stream *stream, int64_t row)
     for (size_t i = 0; i < stream->rows; i++)
         if (row < 0 || i == (size_t)row)
             reset_row(stream, i);
-    if (row < 0 || stream->rows == 1) {
+    if (row < 0 || stream->rows == 1)
         stream->filled = 0;
-        stream->has_memory = false;
-    }
     return brt_stream_prepare(stream);
 }
 
@@ -449,23 +467,18 @@ uint64_t brt_stream_position(const brt_stream *stream, size_t row)
 
 size_t brt_stream_memory_length(const brt_stream *stream)
 {
-    return stream->has_memory ? block_width(stream) : 0;
+    return brt_model_memory_length(stream->model, stream->past, stream->rows);
 }
 
 brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out)
 {
-    if (layer >= stream->model->depth)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, stream->model->depth);
-    brt_model_split_memory(stream->model, stream->window[layer].memory,
-                           stream->rows * brt_stream_memory_length(stream), out);
-    return BRT_OK;
+    return brt_model_copy_memories(stream->model, stream->carried, stream->rows, layer,
+                                   brt_stream_memory_length(stream), out);
 }
 
 brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out)
 {
-    if (index >= stream->model->containers)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no state %zu: the model has %zu recurrent layers", index,
-                        stream->model->containers);
-    memcpy(out, stream->carried[index].state, stream->rows * vectors(stream) * model_dim(stream) * sizeof *out);
+    BRT_TRY(brt_model_check_state(stream->model, index));
+    memcpy(out, carried_state(stream, index), stream->rows * vectors(stream) * model_dim(stream) * sizeof *out);
     return BRT_OK;
 }

@@ -4,17 +4,16 @@
 
 #include "model.h"
 
-/* A layer's window: raw projections of the block before and of the current block, and both as attention reads them. */
+/* A layer's window: the current block's raw keys, and those of memories and block as attention reads them. */
 typedef struct brt_window {
-    real *memory, *block; /* [rows, block_width, 2 * dim_head]: key | value */
-    real *key, *value;    /* [rows, 2 * block_width, dim_head]: memory, then block */
+    real *block;        /* [rows, block_width, key | value] */
+    real *key, *value;  /* [rows, memory keys + block_width, dim_head] */
 } brt_window;
 
-/* A state and what its readers need of it, made once per block. */
-typedef struct brt_carried_state {
-    real *state;       /* [rows, vectors, dim] */
+/* What a state's readers need of it, made once per block. */
+typedef struct brt_state_window {
     real *key, *value; /* [rows, vectors, dim_head] */
-} brt_carried_state;
+} brt_state_window;
 
 struct brt_stream {
     const brt_model *model;
@@ -23,10 +22,11 @@ struct brt_stream {
     bool no_states, no_memories;
     size_t filled;       /* tokens of the current block that have been fed */
     uint64_t *position;  /* [rows] */
-    size_t *first_key;   /* [rows]: 0, or block_width for a row without memory */
-    bool has_memory;     /* some block was committed since the last full reset */
+    uint64_t *past;      /* [rows]: full blocks of memory */
+    size_t *first_key;   /* [rows]: brt_carried_first_key of past */
+    real **carried;      /* [slots], each [rows, vectors, width]: as the current block reads it */
     brt_window *window;  /* [depth] */
-    brt_carried_state *carried; /* [containers] */
+    brt_state_window *state; /* [containers] */
     real *x;             /* [rows, block_width, dim]: between layers */
     int32_t *tokens;     /* [rows, block_width]: of the current call's part */
     void *memory;        /* all of the arrays above */

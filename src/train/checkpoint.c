@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char checkpoint_format[] = "brt-checkpoint-1";
+static const char checkpoint_format[] = "brt-checkpoint-2";
 
 enum { name_size = 128 };
 
@@ -61,20 +61,19 @@ static void free_listing(listing *list)
 
 /* ---- the part in JSON ------------------------------------------------------------------------------------------ */
 
-static json_t *flags_to_json(const bool *flags, size_t count)
+static json_t *past_to_json(const brt_carry *carry)
 {
     json_t *array = json_array();
-    for (size_t i = 0; array && i < count; i++)
-        json_array_append_new(array, json_boolean(flags[i]));
+    for (size_t i = 0; array && i < carry->rows; i++)
+        json_array_append_new(array, json_integer((json_int_t)carry->past[i]));
     return array;
 }
 
 static char *describe(const brt_trainer *trainer, const json_t *state)
 {
-    const brt_carry *carry = &trainer->carry;
-    json_t *all = json_pack("{s:I, s:I, s:o, s:o, s:O}", "updates", (json_int_t)trainer->optimizer.step, "segments",
-                            (json_int_t)trainer->segments, "has_memory", flags_to_json(carry->has_memory, carry->rows),
-                            "has_state", flags_to_json(carry->has_state, carry->rows), "run", (json_t *)state);
+    json_t *all = json_pack("{s:I, s:I, s:o, s:O}", "updates", (json_int_t)trainer->optimizer.step, "segments",
+                            (json_int_t)trainer->segments, "past", past_to_json(&trainer->carry), "run",
+                            (json_t *)state);
     char *text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(all);
     return text;
@@ -109,24 +108,27 @@ static brt_status check_tensor(const brt_safetensors *file, const brt_tensor_sou
     return BRT_OK;
 }
 
-static brt_status flags_from_json(const json_t *array, bool *flags, size_t count, const char *path)
+static brt_status past_from_json(const json_t *array, brt_carry *carry, const char *path)
 {
-    if (json_array_size(array) != count)
+    if (json_array_size(array) != carry->rows)
         return BRT_FAIL(BRT_ERROR_MISMATCH, "the checkpoint %s has %zu rows, not %zu", path, json_array_size(array),
-                        count);
-    for (size_t i = 0; i < count; i++)
-        flags[i] = json_is_true(json_array_get(array, i));
+                        carry->rows);
+    for (size_t i = 0; i < carry->rows; i++) {
+        json_int_t past = json_integer_value(json_array_get(array, i));
+        if (past < 0)
+            return BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has a row with %lld blocks behind it", path,
+                            (long long)past);
+        carry->past[i] = (uint64_t)past;
+    }
     return BRT_OK;
 }
 
 static brt_status restore_description(brt_trainer *trainer, const json_t *all, const char *path)
 {
     int64_t updates, segments;
-    brt_carry *carry = &trainer->carry;
     BRT_TRY(brt_json_get_integer(all, "updates", path, &updates));
     BRT_TRY(brt_json_get_integer(all, "segments", path, &segments));
-    BRT_TRY(flags_from_json(json_object_get(all, "has_memory"), carry->has_memory, carry->rows, path));
-    BRT_TRY(flags_from_json(json_object_get(all, "has_state"), carry->has_state, carry->rows, path));
+    BRT_TRY(past_from_json(json_object_get(all, "past"), &trainer->carry, path));
     if (updates < 0 || segments < 0)
         return BRT_FAIL(BRT_ERROR_FORMAT, "the checkpoint %s has no valid state of the trainer", path);
     trainer->optimizer.step = (uint64_t)updates;

@@ -7,42 +7,24 @@
 
 /* ---- what is carried ------------------------------------------------------------------------------------ */
 
-static size_t memory_count(const brt_model *model, size_t rows)
-{
-    return rows * (size_t)model->config.block_width * 2 * (size_t)model->config.dim_head;
-}
-
-static size_t state_count(const brt_model *model, size_t rows)
-{
-    return rows * (size_t)model->config.num_state_vectors * (size_t)model->config.dim;
-}
-
-size_t brt_carry_count(const brt_model *model, size_t rows)
-{
-    return model->depth * memory_count(model, rows) + model->containers * state_count(model, rows);
-}
-
-/* Points memory and state into the storage. */
+/* Points the slots into the storage. */
 static void place_carry(brt_carry *carry, const brt_model *model)
 {
     real *at = carry->storage;
-    for (size_t i = 0; i < model->depth; i++, at += memory_count(model, carry->rows))
-        carry->memory[i] = at;
-    for (size_t i = 0; i < model->containers; i++, at += state_count(model, carry->rows))
-        carry->state[i] = at;
+    for (size_t i = 0; i < model->slots.count; i++) {
+        carry->slot[i] = at;
+        at += carry->rows * brt_slot_row(&model->slots.items[i]);
+    }
 }
 
 brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows)
 {
-    *carry = (brt_carry){.rows = rows, .count = brt_carry_count(model, rows)};
-    carry->memory = calloc(model->depth, sizeof *carry->memory);
-    carry->state = calloc(model->containers + 1, sizeof *carry->state);
-    carry->has_memory = calloc(rows, sizeof *carry->has_memory);
-    carry->has_state = calloc(rows, sizeof *carry->has_state);
+    *carry = (brt_carry){.rows = rows, .count = brt_slots_reals(&model->slots, rows)};
+    carry->slot = calloc(model->slots.count, sizeof *carry->slot);
+    carry->past = calloc(rows, sizeof *carry->past);
     carry->storage = calloc(carry->count, sizeof *carry->storage);
     carry->spare = calloc(carry->count, sizeof *carry->spare);
-    if (!carry->memory || !carry->state || !carry->has_memory || !carry->has_state || !carry->storage ||
-        !carry->spare) {
+    if (!carry->slot || !carry->past || !carry->storage || !carry->spare) {
         brt_carry_close(carry);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the memories and states of %zu rows", rows);
     }
@@ -52,10 +34,8 @@ brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t row
 
 void brt_carry_close(brt_carry *carry)
 {
-    free(carry->memory);
-    free(carry->state);
-    free(carry->has_memory);
-    free(carry->has_state);
+    free(carry->slot);
+    free(carry->past);
     free(carry->storage);
     free(carry->spare);
     *carry = (brt_carry){0};
@@ -63,49 +43,35 @@ void brt_carry_close(brt_carry *carry)
 
 void brt_carry_clear_row(brt_carry *carry, size_t row)
 {
-    carry->has_memory[row] = carry->has_state[row] = false;
+    carry->past[row] = 0;
 }
 
-/* Tensors over memories and states laid out as a carry's storage: [rows, block_width, 2 * dim_head] and
- * [rows, num_state_vectors, dim]. gradient has the same layout, or is NULL. */
-static brt_tensor *stored(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t offset,
-                          size_t a, size_t b)
+/* Tensors [rows, vectors, width] over each slot of what is laid out as a carry's storage; gradient has the same layout,
+ * or is NULL. */
+static void read_stored(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, brt_tensor **carried)
 {
-    return brt_tape_external(tape, data + offset, gradient ? gradient + offset : NULL,
-                             BRT_SHAPE(run->carry->rows, a, b));
+    const brt_slots *slots = &run->model->slots;
+    size_t rows = run->carry->rows, offset = 0;
+    for (size_t i = 0; i < slots->count; i++) {
+        const brt_slot *slot = &slots->items[i];
+        carried[i] = brt_tape_external(tape, data + offset, gradient ? gradient + offset : NULL,
+                                       BRT_SHAPE(rows, slot->vectors, slot->width));
+        offset += rows * brt_slot_row(slot);
+    }
 }
 
-static brt_tensor *stored_memory(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t layer)
-{
-    const brt_config *config = &run->model->config;
-    return stored(tape, run, data, gradient, layer * memory_count(run->model, run->carry->rows),
-                  (size_t)config->block_width, 2 * (size_t)config->dim_head);
-}
-
-static brt_tensor *stored_state(brt_tape *tape, const brt_segment_run *run, real *data, real *gradient, size_t index)
-{
-    const brt_config *config = &run->model->config;
-    size_t rows = run->carry->rows;
-    return stored(tape, run, data, gradient,
-                  run->model->depth * memory_count(run->model, rows) + index * state_count(run->model, rows),
-                  (size_t)config->num_state_vectors, (size_t)config->dim);
-}
-
-/* Copies a block's memories and states to such a storage. */
+/* Copies what a block leaves to such a storage. */
 static void store_block(const brt_segment_run *run, const brt_block *block, real *to)
 {
-    for (size_t i = 0; i < run->model->depth; i++) {
-        memcpy(to, block->memory[i]->data, block->memory[i]->count * sizeof(real));
-        to += block->memory[i]->count;
-    }
-    for (size_t i = 0; i < run->model->containers; i++) {
-        memcpy(to, block->state[i]->data, block->state[i]->count * sizeof(real));
-        to += block->state[i]->count;
+    for (size_t i = 0; i < run->model->slots.count; i++) {
+        memcpy(to, block->carried[i]->data, block->carried[i]->count * sizeof(real));
+        to += block->carried[i]->count;
     }
 }
 
-/* What the next segment will read, to be filled by the caller; what this one was carried stays readable beside it. */
-static real *renew_carry(const brt_segment_run *run)
+/* What the next segment will read, to be filled by the caller, after `blocks` full blocks of this one; what this one was
+ * carried stays readable beside it. */
+static real *renew_carry(const brt_segment_run *run, size_t blocks)
 {
     brt_carry *carry = run->carry;
     real *read = carry->storage;
@@ -113,39 +79,42 @@ static real *renew_carry(const brt_segment_run *run)
     carry->spare = read;
     place_carry(carry, run->model);
     for (size_t row = 0; row < carry->rows; row++)
-        carry->has_memory[row] = carry->has_state[row] = true;
+        carry->past[row] = run->past[row] + blocks;
     return carry->storage;
 }
 
-/* After a full block: its memories and states are what the next segment finds. */
-static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block)
+/* After a full block: what it leaves is what the next segment finds. */
+static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block, size_t blocks)
 {
     if (brt_tape_running(tape))
-        store_block(run, block, renew_carry(run));
+        store_block(run, block, renew_carry(run, blocks));
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
 
-/* Rows without carried memory (or whose memory was dropped) see only their own block. */
-static void mark_first_block(const brt_segment_run *run)
+/* What each row sees in each block. Rows without carried memory, or whose memory was dropped, see only their own first
+ * block. */
+static void mark_blocks(const brt_segment_run *run)
 {
-    size_t rows = run->carry->rows, width = (size_t)run->model->config.block_width;
+    const brt_config *config = &run->model->config;
+    size_t rows = run->carry->rows, blocks = brt_ceil_div(run->time, (size_t)config->block_width);
     for (size_t row = 0; row < rows; row++) {
-        bool without = !run->carry->has_memory[row] || run->drop_memory[row];
-        run->first_key[row] = without ? width : 0;
-        run->first_key[rows + row] = 0;
-        run->fresh[row] = !run->carry->has_state[row] || run->drop_state[row];
+        run->past[row] = run->drop_memory[row] ? 0 : run->carry->past[row];
+        run->fresh[row] = !run->carry->past[row] || run->drop_state[row];
+        for (size_t block = 0; block < blocks; block++)
+            run->first_key[block * rows + row] = brt_carried_first_key(config, run->past[row] + block);
     }
 }
 
-/* Points the block at what is carried, `from` a carry's storage; `fresh` rows read the initial state. */
+/* Points the block at what is carried, `from` a carry's storage; `fresh` rows read what a new row starts from. */
 static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, real *from, const bool *fresh)
 {
-    for (size_t i = 0; i < run->model->depth; i++)
-        block->memory[i] = stored_memory(tape, run, from, NULL, i);
-    for (size_t i = 0; i < run->model->containers; i++)
-        block->state[i] = brt_op_select_state(tape, stored_state(tape, run, from, NULL, i),
-                                              run->model->container[i].initial, fresh, block->batch);
+    read_stored(tape, run, from, NULL, block->carried);
+    for (size_t i = 0; i < run->model->slots.count; i++)
+        if (run->model->slots.items[i].initial)
+            block->carried[i] = brt_op_select_state(tape, block->carried[i],
+                                                    (brt_tensor *)run->model->slots.items[i].initial, fresh,
+                                                    block->batch);
 }
 
 static void copy_logits(const brt_tape *tape, const brt_segment_run *run, const brt_block *block,
@@ -177,7 +146,7 @@ static void take_tokens(const brt_segment_run *run, brt_block *block, size_t fir
     size_t width = (size_t)run->model->config.block_width;
     block->time = brt_min_size(width, run->time - first);
     block->tokens = run->tokens + first * block->batch;
-    block->first_key = run->first_key + (first ? block->batch : 0);
+    block->first_key = run->first_key + first / width * block->batch;
     block->writes_state = block->time == width;
 }
 
@@ -194,7 +163,7 @@ static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, si
     run->loss += add_loss(tape, run, brt_model_block(tape, run->model, block), block, first);
     bool last_full = block->time == width && run->time - first < 2 * width;
     if (block->time == width && (forward_only || last_full))
-        carry_block(tape, run, block);
+        carry_block(tape, run, block, first / width + 1);
     if (forward_only)
         brt_tape_rewind(tape);
 }
@@ -262,10 +231,8 @@ static real *hand_on(brt_tape *tape, brt_tensor *tensor, real *gradient)
 /* All that a block hands on; `gradient` has the layout of a start. */
 static void hand_on_block(brt_tape *tape, const brt_segment_run *run, const brt_block *block, real *gradient)
 {
-    for (size_t i = 0; i < run->model->depth; i++)
-        gradient = hand_on(tape, block->memory[i], gradient);
-    for (size_t i = 0; i < run->model->containers; i++)
-        gradient = hand_on(tape, block->state[i], gradient);
+    for (size_t i = 0; i < run->model->slots.count; i++)
+        gradient = hand_on(tape, block->carried[i], gradient);
 }
 
 /* A block from where it starts: the first from what the segment was carried, a later one from its stored start;
@@ -275,14 +242,10 @@ static void enter_again(brt_tape *tape, const brt_segment_run *run, brt_block *b
 {
     real *start = run->replay->starts + index * run->carry->count;
     take_tokens(run, block, index * (size_t)run->model->config.block_width);
-    if (index == 0) {
+    if (index == 0)
         enter(tape, run, block, carried, run->fresh);
-        return;
-    }
-    for (size_t i = 0; i < run->model->depth; i++)
-        block->memory[i] = stored_memory(tape, run, start, gradient, i);
-    for (size_t i = 0; i < run->model->containers; i++)
-        block->state[i] = stored_state(tape, run, start, gradient, i);
+    else
+        read_stored(tape, run, start, gradient, block->carried);
 }
 
 /* Forward through all blocks but the last, for what each starts from. On a recording tape, which computes what the
@@ -312,7 +275,7 @@ static void replay_block(brt_tape *tape, const brt_segment_run *run, brt_block *
     if (!last)
         hand_on_block(tape, run, block, end_gradient);
     if (last && block->writes_state)
-        carry_block(tape, run, block);
+        carry_block(tape, run, block, index + 1);
     brt_tape_backward(tape);
 }
 
@@ -327,7 +290,7 @@ static void replay_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
         replay_block(tape, run, block, index, carried, index + 1 == blocks);
     /* After a last block that is not full, what it started from is carried on. */
     if (blocks > 1 && run->time % width && brt_tape_running(tape))
-        memcpy(renew_carry(run), replay->starts + (blocks - 1) * run->carry->count, run->carry->count * sizeof(real));
+        memcpy(renew_carry(run, blocks - 1), replay->starts + (blocks - 1) * run->carry->count, run->carry->count * sizeof(real));
     for (size_t index = 0; index < blocks; index++)
         run->loss += replay->losses[index];
 }
@@ -336,17 +299,16 @@ static void replay_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
 
 brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run)
 {
-    const brt_model *model = run->model;
-    brt_tensor **held = calloc(model->depth + model->containers, sizeof *held);
-    if (!held)
+    brt_tensor **carried = calloc(run->model->slots.count, sizeof *carried);
+    if (!carried)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a segment");
-    brt_block block = {.batch = run->carry->rows, .memory = held, .state = held + model->depth};
+    brt_block block = {.batch = run->carry->rows, .carried = carried};
     run->loss = 0;
-    mark_first_block(run);
+    mark_blocks(run);
     if (run->replay && brt_tape_recording(tape))
         replay_all(tape, run, &block);
     else
         run_all(tape, run, &block);
-    free(held);
+    free(carried);
     return brt_tape_status(tape);
 }

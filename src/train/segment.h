@@ -5,22 +5,18 @@
 
 #include "../model/model.h"
 
-/* Memories and states between segments. */
+/* What rows carry between segments. */
 typedef struct brt_carry {
     size_t rows;
-    real **memory;    /* [depth], each [rows, block_width, 2 * dim_head]: key | value */
-    real **state;     /* [containers], each [rows, num_state_vectors, dim] */
-    bool *has_memory; /* [rows] */
-    bool *has_state;  /* [rows]: false reads the initial state */
-    real *storage;    /* what memory and state point into */
-    real *spare;      /* as large: what a segment carries on is written here, because its backward pass still reads what
-                       * it was carried; then the two change places */
-    size_t count;     /* reals of storage */
+    real **slot;    /* [slots], each [rows, vectors, width] */
+    uint64_t *past; /* [rows]: full blocks since the row's start; 0 has no memory and reads the initial state */
+    real *storage;  /* what the slots point into, in their order */
+    real *spare;    /* as large: what a segment carries on is written here, because its backward pass still reads what
+                     * it was carried; then the two change places */
+    size_t count;   /* reals of storage */
 } brt_carry;
 brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows);
 void brt_carry_close(brt_carry *carry);
-/* Reals of the storage, without making it. */
-size_t brt_carry_count(const brt_model *model, size_t rows);
 /* The row starts anew. */
 void brt_carry_clear_row(brt_carry *carry, size_t row);
 
@@ -29,7 +25,7 @@ void brt_carry_clear_row(brt_carry *carry, size_t row);
  * of Memformer, Wu et al. 2022). The gradients are those of the pass that keeps everything, bit by bit. */
 typedef struct brt_replay {
     size_t blocks;
-    real *starts;    /* [blocks, carry->count]: memories and states, laid out as a carry's storage */
+    real *starts;    /* [blocks, carry->count]: what is carried, laid out as a carry's storage */
     real *gradient;  /* [2, carry->count]: of a block's start, and of what it hands on */
     double *losses;  /* [blocks] */
 } brt_replay;
@@ -46,7 +42,8 @@ typedef struct brt_segment_run {
     int32_t *tokens, *targets;
     const bool *drop_memory; /* [rows]: start without memories, whatever is carried */
     const bool *drop_state;  /* [rows]: start from the initial state */
-    size_t *first_key;       /* [2, rows]: room for the first block's and the others' values */
+    uint64_t *past;          /* [rows]: room; full blocks behind a row's first block, after the drops */
+    size_t *first_key;       /* [blocks, rows]: room */
     bool *fresh;             /* [rows]: room */
     real weight;             /* of each target's loss in the gradient */
     real *logits;            /* [rows, time, num_tokens] or NULL */

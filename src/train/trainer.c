@@ -90,6 +90,7 @@ static brt_segment_run make_run(brt_trainer *trainer)
                              .targets = trainer->targets,
                              .drop_memory = trainer->drop_memory,
                              .drop_state = trainer->drop_state,
+                             .past = trainer->past,
                              .first_key = trainer->first_key,
                              .fresh = trainer->fresh};
 }
@@ -128,9 +129,10 @@ static brt_status allocate_rows(brt_trainer *trainer)
     trainer->drop_memory = calloc(rows, sizeof *trainer->drop_memory);
     trainer->drop_state = calloc(rows, sizeof *trainer->drop_state);
     trainer->fresh = calloc(rows, sizeof *trainer->fresh);
-    trainer->first_key = calloc(2 * rows, sizeof *trainer->first_key);
+    trainer->past = calloc(rows, sizeof *trainer->past);
+    trainer->first_key = calloc(trainer->options.segment_blocks * rows, sizeof *trainer->first_key);
     if (!trainer->tokens || !trainer->targets || !trainer->drop_memory || !trainer->drop_state || !trainer->fresh ||
-        !trainer->first_key)
+        !trainer->past || !trainer->first_key)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a batch of %zu rows", rows);
     return BRT_OK;
 }
@@ -259,6 +261,7 @@ void brt_trainer_close(brt_trainer *trainer)
     free(trainer->drop_memory);
     free(trainer->drop_state);
     free(trainer->fresh);
+    free(trainer->past);
     free(trainer->first_key);
     free(trainer);
 }
@@ -420,30 +423,24 @@ brt_status brt_trainer_gradient(const brt_trainer *trainer, size_t index, float 
 
 size_t brt_trainer_memory_length(const brt_trainer *trainer)
 {
-    for (size_t row = 0; row < trainer->options.rows; row++)
-        if (trainer->carry.has_memory[row])
-            return (size_t)trainer->model->config.block_width;
-    return 0;
+    return brt_model_memory_length(trainer->model, trainer->carry.past, trainer->options.rows);
 }
 
 brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float *out)
 {
-    if (layer >= trainer->model->depth)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, trainer->model->depth);
-    brt_model_split_memory(trainer->model, trainer->carry.memory[layer],
-                           trainer->options.rows * brt_trainer_memory_length(trainer), out);
-    return BRT_OK;
+    return brt_model_copy_memories(trainer->model, trainer->carry.slot, trainer->options.rows, layer,
+                                   brt_trainer_memory_length(trainer), out);
 }
 
 brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *out)
 {
-    if (index >= trainer->model->containers)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no state %zu: the model has %zu recurrent layers", index,
-                        trainer->model->containers);
-    const brt_tensor *initial = trainer->model->container[index].initial;
+    BRT_TRY(brt_model_check_state(trainer->model, index));
+    const brt_carry *carry = &trainer->carry;
+    size_t slot = trainer->model->slots.state + index;
+    const brt_tensor *initial = trainer->model->slots.items[slot].initial;
     for (size_t row = 0; row < trainer->options.rows; row++)
         memcpy(out + row * initial->count,
-               trainer->carry.has_state[row] ? trainer->carry.state[index] + row * initial->count : initial->data,
+               carry->past[row] ? carry->slot[slot] + row * initial->count : initial->data,
                initial->count * sizeof *out);
     return BRT_OK;
 }

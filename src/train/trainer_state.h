@@ -16,6 +16,7 @@ struct brt_trainer {
     uint64_t segments;  /* run so far: the index of the dropouts' random numbers */
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;
+    uint64_t *past;    /* room for a segment: see brt_segment_run */
     size_t *first_key;
     uint64_t updates;       /* and their time, for the profile */
     double update_seconds;

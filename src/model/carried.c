@@ -1,0 +1,73 @@
+#include "carried.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void add(brt_slots *slots, const char *kind, size_t index, size_t vectors, size_t width,
+                const brt_tensor *initial)
+{
+    brt_slot *slot = &slots->items[slots->count++];
+    *slot = (brt_slot){.vectors = vectors, .width = width, .initial = initial};
+    snprintf(slot->name, sizeof slot->name, "%s.%zu", kind, index);
+}
+
+static const brt_tensor *initial_state(const brt_parameters *parameters, size_t layer)
+{
+    return &brt_parameters_find(parameters, "layers.%zu.0.state_container.init_state", layer)->tensor;
+}
+
+brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters)
+{
+    size_t depth = (size_t)config->depth, states = 0, read;
+    *slots = (brt_slots){.items = calloc(depth + config->recurrent_layers.count, sizeof *slots->items)};
+    if (!slots->items)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu layers carry", depth);
+    slots->memory = slots->count;
+    for (size_t layer = 0; layer < depth; layer++)
+        add(slots, "memory", layer, (size_t)config->block_width, brt_carried_raw_width(config), NULL);
+    slots->state = slots->count;
+    for (size_t layer = 0; layer < depth; layer++)
+        if (brt_config_writes_state(config, layer, &read))
+            add(slots, "state", states++, (size_t)config->num_state_vectors, (size_t)config->dim,
+                initial_state(parameters, layer));
+    return BRT_OK;
+}
+
+void brt_slots_close(brt_slots *slots)
+{
+    free(slots->items);
+    *slots = (brt_slots){0};
+}
+
+size_t brt_slot_row(const brt_slot *slot)
+{
+    return slot->vectors * slot->width;
+}
+
+size_t brt_slots_reals(const brt_slots *slots, size_t rows)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < slots->count; i++)
+        count += rows * brt_slot_row(&slots->items[i]);
+    return count;
+}
+
+size_t brt_carried_raw_width(const brt_config *config)
+{
+    return 2 * (size_t)config->dim_head;
+}
+
+size_t brt_carried_keys(const brt_config *config)
+{
+    return (size_t)config->block_width;
+}
+
+size_t brt_carried_visible(const brt_config *config, uint64_t past)
+{
+    return past ? (size_t)config->block_width : 0;
+}
+
+size_t brt_carried_first_key(const brt_config *config, uint64_t past)
+{
+    return brt_carried_keys(config) - brt_carried_visible(config, past);
+}

@@ -1,0 +1,41 @@
+/* What a row of a batch carries from block to block: one slot for each array. Streams, session files, training segments
+ * and checkpoints go over the slots, so a new kind of memory is one more kind of slot.
+ *
+ * A row's memories are as long as it has `past`: full blocks since its start or reset. What lies before them in a slot
+ * is not its own and is masked: keys are placed so that the newest come last, and a row sees those from
+ * brt_carried_first_key on. */
+#ifndef BRT_MODEL_CARRIED_H
+#define BRT_MODEL_CARRIED_H
+
+#include "../tensor/tape.h"
+#include "parameters.h"
+
+typedef struct brt_slot {
+    char name[32];             /* "memory.3", "state.0": in session files */
+    size_t vectors, width;     /* of a row: [vectors, width] */
+    const brt_tensor *initial; /* [vectors, width]: what a new row starts from; NULL: nothing that it sees */
+} brt_slot;
+
+typedef struct brt_slots {
+    brt_slot *items;
+    size_t count;
+    size_t memory; /* first slot of the layers' windows: raw keys of the block before, [block_width, key | value] */
+    size_t state;  /* first slot of the recurrent layers' states, ascending by the layer that writes */
+} brt_slots;
+
+brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters);
+void brt_slots_close(brt_slots *slots);
+/* Reals of a row of one slot, and of `rows` rows of all slots. */
+size_t brt_slot_row(const brt_slot *slot);
+size_t brt_slots_reals(const brt_slots *slots, size_t rows);
+
+/* Width of a raw key and value: key | value. */
+size_t brt_carried_raw_width(const brt_config *config);
+/* Keys of a layer's memories: the block's own follow them. */
+size_t brt_carried_keys(const brt_config *config);
+/* Of those, how many are the row's own after `past` full blocks; they are the last ones. */
+size_t brt_carried_visible(const brt_config *config, uint64_t past);
+/* The first key that a row sees: brt_carried_keys - brt_carried_visible. */
+size_t brt_carried_first_key(const brt_config *config, uint64_t past);
+
+#endif

@@ -1,0 +1,251 @@
+/* What must hold for every model, on random ones: nothing depends on later tokens, on the split into calls, on an
+ * interruption by a session file, on recomputation or on the number of threads; streams and training agree. */
+#define _GNU_SOURCE
+#include "feeding.h"
+#include "variants.h"
+
+enum { first_seed = 1, seeds = 40, rows = 2, blocks = 4, text_size = 1024 };
+
+/* Products of few rows sum in another order than those of many (see test_stream.c); training's attention, too. */
+static const double rounding = 5e-6, training_rounding = 2e-5;
+
+typedef void check_variant(const char *name, const input *in);
+
+static void check_all(check_variant *check)
+{
+    size_t checked = 0;
+    for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++) {
+        char name[text_size];
+        brt_model *model;
+        if (!make_variant(seed, &model, name, sizeof name))
+            continue;
+        input in = make_input(model, rows, blocks);
+        check(name, &in);
+        close_input(&in);
+        checked++;
+    }
+    assert_true(checked > seeds / 4);
+}
+
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+static void expect_causality(const char *name, const input *in)
+{
+    float *before = feed_at_once(in);
+    const size_t changed[] = {0, in->width - 1, in->width, in->width + 2, 2 * in->width, 3 * in->width + 1};
+    for (size_t i = 0; i < sizeof changed / sizeof changed[0]; i++) {
+        size_t t = changed[i];
+        int32_t token = in->tokens[t];
+        in->tokens[t] = (int32_t)((size_t)(token + 1) % in->classes);
+        float *after = feed_at_once(in);
+        if (!same_logits(in, before, after, 0, 0, t))
+            fail_msg("%s: token %zu changes logits before it", name, t);
+        if (!same_logits(in, before, after, 1, 0, in->time))
+            fail_msg("%s: token %zu of one row changes another row", name, t);
+        in->tokens[t] = token;
+        free(after);
+    }
+    free(before);
+}
+
+static void later_tokens_and_other_rows_change_nothing(void **state)
+{
+    (void)state;
+    check_all(expect_causality);
+}
+
+static void expect_splits_do_not_matter(const char *name, const input *in)
+{
+    size_t count = in->rows * in->time * in->classes;
+    const size_t parts[] = {1, 3, in->width, in->width + 3};
+    float *whole = feed_at_once(in);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        float *found = feed_in_parts(in, parts[i]);
+        if (difference(found, whole, count) > rounding)
+            fail_msg("%s: calls of %zu tokens differ by %g", name, parts[i], difference(found, whole, count));
+        if (parts[i] % in->width == 0 && memcmp(found, whole, count * sizeof *found) != 0)
+            fail_msg("%s: calls of %zu tokens differ from a single call", name, parts[i]);
+        free(found);
+    }
+    free(whole);
+}
+
+static void the_split_into_calls_does_not_matter(void **state)
+{
+    (void)state;
+    check_all(expect_splits_do_not_matter);
+}
+
+/* Saved after a block and a half, and after three blocks; row 1 is reset after the first block. */
+static void expect_continuation(const char *name, const input *in)
+{
+    const size_t saved_after[] = {in->width + in->width / 2, 3 * in->width};
+    for (size_t i = 0; i < 2; i++) {
+        brt_stream *saved = open_stream(in->model, in->rows), *loaded = open_stream(in->model, in->rows);
+        float *expected = new_logits(in), *found = new_logits(in);
+        size_t fed = saved_after[i];
+        feed_range(saved, in, 0, in->width, NULL);
+        assert_ok(brt_stream_reset(saved, 1));
+        feed_range(saved, in, in->width, fed - in->width, NULL);
+        assert_ok(brt_stream_save(saved, "session", NULL));
+        feed_range(loaded, in, 0, in->width + 1, NULL);
+        assert_ok(brt_stream_load(loaded, "session", NULL));
+        feed_range(saved, in, fed, in->time - fed, expected);
+        feed_range(loaded, in, fed, in->time - fed, found);
+        if (memcmp(expected, found, in->rows * in->time * in->classes * sizeof *found) != 0)
+            fail_msg("%s: a session saved after %zu tokens goes on differently", name, fed);
+        brt_stream_close(saved);
+        brt_stream_close(loaded);
+        free(expected);
+        free(found);
+    }
+}
+
+static void sessions_go_on_exactly(void **state)
+{
+    (void)state;
+    check_all(expect_continuation);
+}
+
+/* A row that was reset sees what a new one sees. */
+static void expect_reset(const char *name, const input *in)
+{
+    brt_stream *fresh = open_stream(in->model, in->rows), *reset = open_stream(in->model, in->rows);
+    float *expected = new_logits(in), *found = new_logits(in);
+    feed_range(fresh, in, 0, in->time, expected);
+    feed_range(reset, in, 0, 2 * in->width, NULL);
+    assert_ok(brt_stream_reset(reset, 0));
+    feed_range(reset, in, 0, in->time, found);
+    if (!same_logits(in, expected, found, 0, 0, in->time))
+        fail_msg("%s: a row that was reset remembers", name);
+    brt_stream_close(fresh);
+    brt_stream_close(reset);
+    free(expected);
+    free(found);
+}
+
+static void a_reset_row_is_a_new_one(void **state)
+{
+    (void)state;
+    check_all(expect_reset);
+}
+
+/* ---- training ------------------------------------------------------------------------------------------ */
+
+static brt_trainer *open_trainer(brt_model *model, bool recompute, int threads)
+{
+    brt_trainer_options options = brt_trainer_options_init();
+    options.rows = rows;
+    options.segment_blocks = blocks - 1;
+    options.recompute = recompute;
+    options.threads = threads;
+    options.xl_memories_dropout = options.state_dropout = 0;
+    brt_trainer *trainer;
+    assert_ok(brt_trainer_open(&trainer, model, &options));
+    return trainer;
+}
+
+/* Tokens [first, first + time) of every row, each predicting the next one. */
+static double run(brt_trainer *trainer, const input *in, size_t first, size_t time, bool forward_only, float *logits)
+{
+    int32_t *tokens = malloc(in->rows * time * sizeof *tokens), *targets = malloc(in->rows * time * sizeof *targets);
+    for (size_t row = 0; row < in->rows; row++) {
+        memcpy(tokens + row * time, in->tokens + row * in->time + first, time * sizeof *tokens);
+        memcpy(targets + row * time, in->tokens + row * in->time + first + 1, time * sizeof *targets);
+    }
+    brt_segment segment = {.time = time,
+                           .tokens = tokens,
+                           .targets = targets,
+                           .weight = 1,
+                           .forward_only = forward_only,
+                           .logits = logits};
+    double loss;
+    assert_ok(brt_trainer_segment(trainer, &segment, &loss, NULL));
+    free(tokens);
+    free(targets);
+    return loss;
+}
+
+static void expect_same_gradients(const char *name, const brt_model *model, const brt_trainer *a, const brt_trainer *b)
+{
+    for (size_t i = 0; i < brt_model_parameter_count(model); i++) {
+        brt_parameter_info parameter;
+        assert_ok(brt_model_parameter(model, i, &parameter));
+        float *left = malloc(parameter.count * sizeof *left), *right = malloc(parameter.count * sizeof *right);
+        assert_ok(brt_trainer_gradient(a, i, left));
+        assert_ok(brt_trainer_gradient(b, i, right));
+        for (size_t j = 0; j < parameter.count; j++)
+            if (left[j] != right[j])
+                fail_msg("%s: gradient of %s[%zu] is %.9g and %.9g", name, parameter.name, j, (double)left[j],
+                         (double)right[j]);
+        free(left);
+        free(right);
+    }
+}
+
+/* A second model of the same weights, because a model has one trainer. */
+static brt_model *copy_model(const brt_model *model)
+{
+    brt_model *copy;
+    assert_ok(brt_model_save(model, "."));
+    assert_ok(brt_model_load(&copy, "."));
+    return copy;
+}
+
+static void expect_same_training(const char *name, const input *in)
+{
+    brt_model *copy = copy_model(in->model);
+    brt_trainer *kept = open_trainer(in->model, false, 1), *again = open_trainer(copy, true, 2);
+    const size_t times[] = {3 * in->width, in->width / 2, in->width};
+    for (size_t i = 0, first = 0; i < 2; first += times[i++]) {
+        double a = run(kept, in, first, times[i], false, NULL), b = run(again, in, first, times[i], false, NULL);
+        if (a != b)
+            fail_msg("%s: the loss of segment %zu is %.17g kept, %.17g computed again", name, i, a, b);
+    }
+    expect_same_gradients(name, in->model, kept, again);
+    brt_trainer_close(kept);
+    brt_trainer_close(again);
+    brt_model_close(copy);
+}
+
+static void recomputation_and_threads_do_not_matter(void **state)
+{
+    (void)state;
+    check_all(expect_same_training);
+}
+
+static void expect_teacher_forcing(const char *name, const input *in)
+{
+    size_t time = (blocks - 1) * in->width;
+    float *streamed = feed_in_parts(in, 1), *trained = new_logits(in);
+    brt_trainer *trainer = open_trainer(in->model, false, 2);
+    run(trainer, in, 0, time, false, trained);
+    for (size_t row = 0; row < in->rows; row++) {
+        double found = difference(trained + row * time * in->classes, streamed + row * in->time * in->classes,
+                                  time * in->classes);
+        if (found > training_rounding)
+            fail_msg("%s: training's logits differ from a stream's by %g", name, found);
+    }
+    brt_trainer_close(trainer);
+    free(streamed);
+    free(trained);
+}
+
+static void streams_compute_what_training_does(void **state)
+{
+    (void)state;
+    check_all(expect_teacher_forcing);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(later_tokens_and_other_rows_change_nothing),
+        cmocka_unit_test(the_split_into_calls_does_not_matter),
+        cmocka_unit_test(sessions_go_on_exactly),
+        cmocka_unit_test(a_reset_row_is_a_new_one),
+        cmocka_unit_test(recomputation_and_threads_do_not_matter),
+        cmocka_unit_test(streams_compute_what_training_does),
+    };
+    return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);
+}
