@@ -399,7 +399,7 @@ static void peak(size_t rounds, real *result)
 {
     real chain[BRT_PEAK_CHAINS];
     for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
-        chain[i] = (real)i;
+        chain[i] = brt_peak_start + (real)i;
     for (size_t r = 0; r < rounds; r++)
         for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
             chain[i] = chain[i] * brt_peak_factor + brt_peak_term;

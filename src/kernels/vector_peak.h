@@ -9,7 +9,7 @@ static void peak(size_t rounds, real *result)
 {
     vec chain[BRT_PEAK_CHAINS], factor = vec_splat(brt_peak_factor), term = vec_splat(brt_peak_term);
     for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)
-        chain[i] = vec_splat((float)i);
+        chain[i] = vec_splat(brt_peak_start + (float)i);
     for (size_t r = 0; r < rounds; r++)
 #pragma GCC unroll 16
         for (size_t i = 0; i < BRT_PEAK_CHAINS; i++)

@@ -126,9 +126,8 @@ brt_status brt_machine_measure(int threads, brt_machine *out)
     BRT_TRY(brt_kernels_select(&b.kernels));
     *out = (brt_machine){0};
     BRT_TRY(brt_count_threads(threads, &out->threads));
-    double vectors = 2.0 * BRT_PEAK_CHAINS;
-    out->peak_f32_gflops = measure_peak(out->threads, f32_task, &b, vectors * b.kernels->lanes);
+    out->peak_f32_gflops = measure_peak(out->threads, f32_task, &b, 2.0 * BRT_PEAK_CHAINS * b.kernels->lanes);
     if (brt_bf16_peak(1, &result))
-        out->peak_bf16_gflops = measure_peak(out->threads, bf16_task, &b, vectors * BRT_BF16_PAIRS);
+        out->peak_bf16_gflops = measure_peak(out->threads, bf16_task, &b, 2.0 * BRT_BF16_CHAINS * BRT_BF16_PAIRS);
     return measure_reading(out->threads, &out->read_gbytes_per_s);
 }
