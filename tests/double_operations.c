@@ -208,6 +208,78 @@ static void layer_norm(check *k, brt_tensor *const *in, const void *options)
     weigh(k, brt_op_layer_norm(k->tape, in[0], in[1]));
 }
 
+static void rms_norm(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_rms_norm(k->tape, in[0], in[1]));
+}
+
+static void relu(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_relu(k->tape, in[0]));
+}
+
+static void hyperbolic_tangent(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_tanh(k->tape, in[0]));
+}
+
+static void magnitude(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_magnitude(k->tape, in[0]));
+}
+
+static void scale(check *k, brt_tensor *const *in, const void *options)
+{
+    weigh(k, brt_op_scale(k->tape, in[0], in[1], *(const real *)options));
+}
+
+static void concat(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_concat(k->tape, in[0], in[1]));
+}
+
+static void unit(check *k, brt_tensor *const *in, const void *options)
+{
+    weigh(k, brt_op_unit(k->tape, in[0], *(const size_t *)options, in[1]));
+}
+
+static void gate_full(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_gate_full(k->tape, in[0], in[1], in[2]));
+}
+
+static void gate_lstm(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_gate_lstm(k->tape, in[0], in[1], in[2], in[3]));
+}
+
+static void dropout(check *k, brt_tensor *const *in, const void *options)
+{
+    weigh(k, brt_op_dropout(k->tape, in[0], in[1], options));
+}
+
+static void distance_bias(check *k, brt_tensor *const *in, const void *options)
+{
+    static real basis[5 * 7];
+    (void)options;
+    for (size_t i = 0; i < 5 * 7; i++)
+        basis[i] = brt_rng_normal(5, 0, i);
+    weigh(k, brt_op_distance_bias(k->tape, in[0], basis, 7));
+}
+
+/* Some distances are above the bound, some below, for one of the heads at least. */
+static void alibi(check *k, brt_tensor *const *in, const void *options)
+{
+    weigh(k, brt_op_alibi(k->tape, in[0], in[1], *(const real *)options, 3, 9));
+}
+
 enum { linear_x, linear_weight, linear_bias, linear_residual };
 
 static brt_linear linear_of(const check *k, brt_tensor *const *in)
@@ -273,6 +345,9 @@ static void select_state(check *k, brt_tensor *const *in, const void *options)
 static const operation_case cases[] = {
     {"add_rows", add_rows, {INPUT("x", 3, 5, 7), INPUT("added", 5, 7)}, NULL},
 
+    {"alibi", alibi, {INPUT("scale", 1), INPUT("bound", 1)}, OPTIONS(real, 0)},
+    {"alibi, fixed bound", alibi, {INPUT("scale", 1)}, OPTIONS(real, 0.3)},
+
     {"attention, no mask", attention, ATTENTION(2, 7, 13, 3, 5),
      OPTIONS(attention_options, .how = {.heads = 3, .scale = 0.4, .out_row = 15, .out_head = 5})},
     {"attention, causal", attention, ATTENTION(2, 5, 5, 1, 3),
@@ -295,10 +370,20 @@ static const operation_case cases[] = {
     {"attention, two beside each other in every head", attention, ATTENTION(2, 5, 7, 3, 3),
      OPTIONS(attention_options, .how = {.heads = 3, .scale = 0.5, .out_row = 18, .out_head = 6}, .twice = true)},
 
+    {"concat", concat, {INPUT("a", 2, 3, 5), INPUT("b", 2, 3, 4)}, NULL},
+    {"concat, many rows", concat, {INPUT("a", 4, 19, 301), INPUT("b", 4, 19, 2)}, NULL},
+    {"concat, a detached", concat, {DETACHED("a", 2, 3, 5), INPUT("b", 2, 3, 4)}, NULL},
+
     {"cross_entropy", cross_entropy, {INPUT("logits", 2, 3, 7)},
      OPTIONS(cross_entropy_options, (const int32_t[]){0, -100, 6, 3, 3, -100}, 0.3)},
     {"cross_entropy, every target", cross_entropy, {INPUT("logits", 3, 5)},
      OPTIONS(cross_entropy_options, (const int32_t[]){4, 0, 2}, 1)},
+
+    {"distance_bias", distance_bias, {INPUT("table", 3, 5)}, NULL},
+
+    {"dropout", dropout, {INPUT("x", 2, 3, 7)}, OPTIONS(brt_dropout, .rate = 0.4, .seed = 1, .stream = 2, .index = 3)},
+    {"dropout, residual", dropout, {INPUT("x", 2, 131, 5), INPUT("residual", 2, 131, 5)},
+     OPTIONS(brt_dropout, .rate = 0.4, .seed = 1, .stream = 2, .index = 3, .first = 100)},
 
     {"ema", ema, {INPUT("beta", 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"ema, many rows", ema, {INPUT("beta", 3), INPUT("z", 5, 13, 3), INPUT("state", 5, 13, 3)}, NULL},
@@ -311,6 +396,14 @@ static const operation_case cases[] = {
      OPTIONS(embedding_options, 1, 5, (const int32_t[]){2, 2, 0, 2, 0})},
 
     {"geglu", geglu, {INPUT("x", 2, 3, 10)}, NULL},
+
+    {"gate_full", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
+    {"gate_full, carried state", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), DETACHED("state", 2, 3, 5)},
+     NULL},
+    {"gate_lstm", gate_lstm,
+     {INPUT("forget", 2, 3, 5), INPUT("input", 2, 3, 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
+    {"gate_lstm, tasks", gate_lstm,
+     {INPUT("forget", 3, 29, 97), INPUT("input", 3, 29, 97), INPUT("z", 3, 29, 97), DETACHED("state", 3, 29, 97)}, NULL},
 
     {"keys", keys, {{0}, INPUT("block", 2, 5, 12)}, NULL},
     {"keys, scale", keys, {{0}, INPUT("block", 2, 5, 12), INPUT("scale", 6)}, NULL},
@@ -333,12 +426,22 @@ static const operation_case cases[] = {
      {INPUT("x", 2, 3, 5), INPUT("weight", 7, 5), INPUT("bias", 7), INPUT("residual", 2, 3, 7)}, NULL},
     {"linear, its input the residual", linear_around, {INPUT("x", 2, 3, 5), INPUT("weight", 5, 5)}, NULL},
 
+    {"magnitude", magnitude, {INPUT("x", 5)}, NULL},
+
     {"queries", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 3, NULL, 0)},
     {"queries, scale", queries, {INPUT("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 3, NULL, 0)},
     {"queries, rotation", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 3, &rotation, 4)},
     {"queries, scale and rotation", queries, {INPUT("x", 3, 17, 12), INPUT("scale", 6)},
      OPTIONS(queries_options, 2, &rotation, 13)},
     {"queries, detached", queries, {DETACHED("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 3, NULL, 0)},
+
+    {"relu", relu, {INPUT("x", 2, 3, 7)}, NULL},
+
+    {"rms_norm", rms_norm, {INPUT("x", 2, 3, 7), INPUT("gain", 7)}, NULL},
+    {"rms_norm, many rows", rms_norm, {INPUT("x", 5, 13, 5), INPUT("gain", 5)}, NULL},
+
+    {"scale", scale, {INPUT("x", 5)}, OPTIONS(real, 0.3)},
+    {"scale, by rows", scale, {INPUT("x", 3, 5), INPUT("scale", 3)}, OPTIONS(real, 0.3)},
 
     {"select_state, initial", select_state, {{0}, INPUT("initial", 3, 5)}, OPTIONS(select_state_options, 2, NULL)},
     {"select_state, previous", select_state, {INPUT("previous", 2, 3, 5), INPUT("initial", 3, 5)},
@@ -348,6 +451,12 @@ static const operation_case cases[] = {
     {"select_state, carried state", select_state,
      {DETACHED("previous", 3, 3, 5), INPUT("initial", 3, 5)},
      OPTIONS(select_state_options, 3, (const bool[]){true, false, true})},
+
+    {"tanh", hyperbolic_tangent, {INPUT("x", 2, 3, 7)}, NULL},
+
+    {"unit", unit, {INPUT("x", 2, 5, 18)}, OPTIONS(size_t, 3)},
+    {"unit, scale", unit, {INPUT("x", 2, 25, 18), INPUT("scale", 3)}, OPTIONS(size_t, 3)},
+    {"unit, detached", unit, {DETACHED("x", 2, 5, 18), INPUT("scale", 3)}, OPTIONS(size_t, 3)},
 };
 enum { case_count = sizeof cases / sizeof cases[0] };
 

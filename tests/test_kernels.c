@@ -149,47 +149,53 @@ static void check_sum_squares(void)
     }
 }
 
-/* ---- layer normalisation -------------------------------------------------------------------------------------- */
+/* ---- LayerNorm and RMSNorm -------------------------------------------------------------------------------------- */
 
-static void check_layer_norm_forward(void)
+static void check_norm_forward_case(size_t dim, bool centred)
 {
     enum { rows = 3 };
-    for EACH (dim, lengths) {
-        if (dim == 0)
-            continue;
-        float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1);
-        float *y[2], *mean[2], *rstd[2];
-        const brt_kernels *set[2] = {fast, plain};
-        for (int s = 0; s < 2; s++) {
-            y[s] = make(rows * dim), mean[s] = make(rows), rstd[s] = make(rows);
-            set[s]->layer_norm_forward(rows, dim, x, gain, 1e-5f, y[s], mean[s], rstd[s]);
-        }
-        expect_close("layer_norm_forward mean", rows, mean[0], mean[1], 1e-6);
-        expect_close("layer_norm_forward rstd", rows, rstd[0], rstd[1], 2e-6);
-        expect_close("layer_norm_forward y", rows * dim, y[0], y[1], 5e-6);
-        free_buffers();
+    float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1);
+    float *y[2], *mean[2], *rstd[2];
+    const brt_kernels *set[2] = {fast, plain};
+    for (int s = 0; s < 2; s++) {
+        y[s] = make(rows * dim), mean[s] = make(rows), rstd[s] = make(rows);
+        set[s]->norm_forward(rows, dim, x, gain, centred, 1e-5f, y[s], mean[s], rstd[s]);
     }
+    expect_close("norm_forward mean", rows, mean[0], mean[1], 1e-6);
+    expect_close("norm_forward rstd", rows, rstd[0], rstd[1], 2e-6);
+    expect_close("norm_forward y", rows * dim, y[0], y[1], 5e-6);
+    free_buffers();
 }
 
-static void check_layer_norm_backward(void)
+static void check_norm_forward(void)
+{
+    for EACH (dim, lengths)
+        for (int centred = 0; centred <= 1 && dim > 0; centred++)
+            check_norm_forward_case(dim, centred);
+}
+
+static void check_norm_backward_case(size_t dim, bool centred)
 {
     enum { rows = 3 };
-    for EACH (dim, lengths) {
-        if (dim < 2)
-            continue;
-        float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1), *y = make(rows * dim);
-        float *mean = make(rows), *rstd = make(rows), *dy = make_random(rows * dim, -1, 1);
-        float *dx = make_random(rows * dim, -1, 1), *want_dx = copy(rows * dim, dx), *dgain = make_random(dim, -1, 1);
-        float *want_dgain = copy(dim, dgain), *alone = copy(dim, dgain);
-        plain->layer_norm_forward(rows, dim, x, gain, 1e-5f, y, mean, rstd);
-        fast->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, dx, dgain);
-        plain->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, want_dx, want_dgain);
-        expect_close("layer_norm_backward dx", rows * dim, dx, want_dx, 4e-6);
-        expect_close("layer_norm_backward dgain", dim, dgain, want_dgain, 2e-6);
-        fast->layer_norm_backward(rows, dim, x, gain, mean, rstd, dy, NULL, alone);
-        expect_same("layer_norm_backward dgain without dx", dim, alone, dgain);
-        free_buffers();
-    }
+    float *x = make_random(rows * dim, -3, 5), *gain = make_random(dim, -1, 1), *y = make(rows * dim);
+    float *mean = make(rows), *rstd = make(rows), *dy = make_random(rows * dim, -1, 1);
+    float *dx = make_random(rows * dim, -1, 1), *want_dx = copy(rows * dim, dx), *dgain = make_random(dim, -1, 1);
+    float *want_dgain = copy(dim, dgain), *alone = copy(dim, dgain);
+    plain->norm_forward(rows, dim, x, gain, centred, 1e-5f, y, mean, rstd);
+    fast->norm_backward(rows, dim, x, gain, centred, mean, rstd, dy, dx, dgain);
+    plain->norm_backward(rows, dim, x, gain, centred, mean, rstd, dy, want_dx, want_dgain);
+    expect_close("norm_backward dx", rows * dim, dx, want_dx, 4e-6);
+    expect_close("norm_backward dgain", dim, dgain, want_dgain, 2e-6);
+    fast->norm_backward(rows, dim, x, gain, centred, mean, rstd, dy, NULL, alone);
+    expect_same("norm_backward dgain without dx", dim, alone, dgain);
+    free_buffers();
+}
+
+static void check_norm_backward(void)
+{
+    for EACH (dim, lengths)
+        for (int centred = 0; centred <= 1 && dim > 1; centred++)
+            check_norm_backward_case(dim, centred);
 }
 
 /* ---- GEGLU --------------------------------------------------------------------------------------------------------- */
@@ -282,6 +288,49 @@ static void check_rotary_backward(void)
     for EACH (dim, even_dims)
         for (int flags = 0; flags < 8; flags++)
             check_rotary_backward_case(dim, flags & 1, flags & 2, flags & 4);
+}
+
+static void check_unit_forward_case(size_t dim, bool scaled)
+{
+    enum { rows = 3, heads = 2 };
+    size_t count = rows * heads * dim;
+    float *x = make_random(count, -2, 2), *scale = make_random(heads, -2, 2), *y = make(count), *want = make(count);
+    memset(x, 0, dim * sizeof *x); /* a head of length 0 */
+    fast->unit_forward(rows, heads, dim, x, scaled ? scale : NULL, 1e-6f, y);
+    plain->unit_forward(rows, heads, dim, x, scaled ? scale : NULL, 1e-6f, want);
+    expect_close("unit_forward", count, y, want, 1e-6);
+    free_buffers();
+}
+
+static void check_unit_forward(void)
+{
+    for EACH (dim, lengths) {
+        check_unit_forward_case(dim, false);
+        check_unit_forward_case(dim, true);
+    }
+}
+
+static void check_unit_backward_case(size_t dim, bool scaled)
+{
+    enum { rows = 3, heads = 2 };
+    size_t count = rows * heads * dim;
+    float *x = make_random(count, -2, 2), *scale = make_random(heads, -2, 2), *dy = make_random(count, -1, 1);
+    float *dx[2] = {make(count), make(count)}, *dscale[2] = {make_random(heads, -1, 1)};
+    const brt_kernels *set[2] = {fast, plain};
+    dscale[1] = copy(heads, dscale[0]);
+    for (int s = 0; s < 2; s++)
+        set[s]->unit_backward(rows, heads, dim, x, scaled ? scale : NULL, 1e-6f, dy, dx[s], scaled ? dscale[s] : NULL);
+    expect_close("unit_backward dx", count, dx[0], dx[1], 3e-6);
+    expect_close("unit_backward dscale", heads, dscale[0], dscale[1], 2e-6);
+    free_buffers();
+}
+
+static void check_unit_backward(void)
+{
+    for EACH (dim, lengths) {
+        check_unit_backward_case(dim, false);
+        check_unit_backward_case(dim, true);
+    }
 }
 
 /* ---- softmax ------------------------------------------------------------------------------------------------------------------ */
@@ -393,57 +442,8 @@ static void check_cross_entropy(void)
     check_cross_entropy_case(50257, true);
 }
 
-/* ---- the state's moving average ------------------------------------------------------------------------------------------------------ */
-
-static void check_ema_forward(void)
-{
-    enum { rows = 4 };
-    for EACH (dim, lengths) {
-        float *beta = make_random(dim, -95, 95), *z = make_random(rows * dim, -1, 1);
-        float *state = make_random(rows * dim, -1, 1), *next = make(rows * dim), *want = make(rows * dim);
-        fast->ema_forward(rows, dim, beta, z, state, next);
-        plain->ema_forward(rows, dim, beta, z, state, want);
-        expect_close("ema_forward", rows * dim, next, want, 3e-7);
-        free_buffers();
-    }
-}
-
-static void check_ema_backward(void)
-{
-    enum { rows = 4 };
-    for EACH (dim, lengths) {
-        float *beta = make_random(dim, -5, 5), *z = make_random(rows * dim, -1, 1);
-        float *state = make_random(rows * dim, -1, 1), *dnext = make_random(rows * dim, -1, 1);
-        float *dz[2], *dstate[2], *dbeta[2] = {make_random(dim, -1, 1)};
-        const brt_kernels *set[2] = {fast, plain};
-        dbeta[1] = copy(dim, dbeta[0]);
-        for (int s = 0; s < 2; s++) {
-            dz[s] = make(rows * dim), dstate[s] = make(rows * dim);
-            set[s]->ema_backward(rows, dim, beta, z, state, dnext, dz[s], dstate[s], dbeta[s]);
-        }
-        expect_close("ema_backward dz", rows * dim, dz[0], dz[1], 3e-7);
-        expect_close("ema_backward dstate", rows * dim, dstate[0], dstate[1], 3e-7);
-        expect_close("ema_backward dbeta", dim, dbeta[0], dbeta[1], 1e-6);
-        free_buffers();
-    }
-}
-
-/* ---- optimiser ----------------------------------------------------------------------------------------------------------------------------- */
-
-static void check_adam(void)
-{
-    static const brt_adam_step step = {0.7f, 1e-3f, 0.9f, 0.99f, 1e-8f, 0.1f, 0.1f, 0.01f};
-    for EACH (n, lengths) {
-        float *x[2][4] = {{make_random(n, -1, 1), make_random(n, -1, 1), make_random(n, -1, 1), make_random(n, 0, 1)}};
-        for (int i = 0; i < 4; i++)
-            x[1][i] = copy(n, x[0][i]);
-        fast->adam(n, x[0][0], x[0][1], x[0][2], x[0][3], &step);
-        plain->adam(n, x[1][0], x[1][1], x[1][2], x[1][3], &step);
-        for (int i = 0; i < 4; i++)
-            expect_close("adam", n, x[0][i], x[1][i], 3e-7);
-        free_buffers();
-    }
-}
+#include "gate_checks.h"
+#include "optimizer_checks.h"
 
 static void check_peak(void)
 {

@@ -2,6 +2,8 @@
  * without one of their own, the oracle of the tests, and the only one of the double build. */
 #include "kernels.h"
 #include "peak.h"
+#include "plain_gates.h"
+#include "plain_optimizer.h"
 #include "tables.h"
 
 #include <string.h>
@@ -120,12 +122,13 @@ static void sum_squares(size_t n, const real *x, double *sum)
         *sum += (double)x[i] * (double)x[i];
 }
 
-/* ---- layer normalisation ------------------------------------------------------------------------------ */
+/* ---- LayerNorm and RMSNorm ------------------------------------------------------------------------------ */
 
-static void layer_norm_row(size_t dim, const real *x, const real *gain, real epsilon, real *y, real *mean, real *rstd)
+static void norm_row(size_t dim, const real *x, const real *gain, bool centred, real epsilon, real *y, real *mean,
+                     real *rstd)
 {
     real sum = 0, squares = 0;
-    for (size_t i = 0; i < dim; i++)
+    for (size_t i = 0; centred && i < dim; i++)
         sum += x[i];
     *mean = sum / (real)dim;
     for (size_t i = 0; i < dim; i++)
@@ -135,34 +138,35 @@ static void layer_norm_row(size_t dim, const real *x, const real *gain, real eps
         y[i] = (x[i] - *mean) * *rstd * gain[i];
 }
 
-static void layer_norm_forward(size_t rows, size_t dim, const real *x, const real *gain, real epsilon, real *y,
-                               real *mean, real *rstd)
+static void norm_forward(size_t rows, size_t dim, const real *x, const real *gain, bool centred, real epsilon, real *y,
+                         real *mean, real *rstd)
 {
     for (size_t r = 0; r < rows; r++)
-        layer_norm_row(dim, x + r * dim, gain, epsilon, y + r * dim, mean + r, rstd + r);
+        norm_row(dim, x + r * dim, gain, centred, epsilon, y + r * dim, mean + r, rstd + r);
 }
 
-/* With n = (x - mean) * rstd and g = gain * dy:  dx = rstd * (g - mean(g) - n * mean(g * n)),  dgain = n * dy */
-static void layer_norm_backward_row(size_t dim, const real *x, const real *gain, real mean, real rstd, const real *dy,
-                                    real *dx, real *dgain)
+/* With n = (x - mean) * rstd and g = gain * dy:  dx = rstd * (g - mean(g) - n * mean(g * n)),  dgain = n * dy; without
+ * mean(g) where x was not centred. */
+static void norm_backward_row(size_t dim, const real *x, const real *gain, bool centred, real mean, real rstd,
+                              const real *dy, real *dx, real *dgain)
 {
     real sum = 0, along = 0;
     for (size_t i = 0; i < dim; i++) {
         real n = (x[i] - mean) * rstd;
         dgain[i] += n * dy[i];
-        sum += gain[i] * dy[i];
+        sum += centred ? gain[i] * dy[i] : 0;
         along += gain[i] * dy[i] * n;
     }
     for (size_t i = 0; dx && i < dim; i++)
         dx[i] += rstd * (gain[i] * dy[i] - sum / (real)dim - (x[i] - mean) * rstd * along / (real)dim);
 }
 
-static void layer_norm_backward(size_t rows, size_t dim, const real *x, const real *gain, const real *mean,
-                                const real *rstd, const real *dy, real *dx, real *dgain)
+static void norm_backward(size_t rows, size_t dim, const real *x, const real *gain, bool centred, const real *mean,
+                          const real *rstd, const real *dy, real *dx, real *dgain)
 {
     for (size_t r = 0; r < rows; r++)
-        layer_norm_backward_row(dim, x + r * dim, gain, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
-                                dgain);
+        norm_backward_row(dim, x + r * dim, gain, centred, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
+                          dgain);
 }
 
 /* ---- GEGLU ---------------------------------------------------------------------------------------------- */
@@ -270,6 +274,29 @@ static void rotary_backward(size_t rows, size_t dim, const real *x, size_t x_str
     }
 }
 
+static void unit_forward(size_t rows, size_t heads, size_t dim, const real *x, const real *scale, real epsilon, real *y)
+{
+    for (size_t r = 0; r < rows * heads; r++, x += dim, y += dim) {
+        real factor = (scale ? scale[r % heads] : 1) / sqrt(dot(dim, x, x) + epsilon);
+        for (size_t i = 0; i < dim; i++)
+            y[i] = factor * x[i];
+    }
+}
+
+/* With u = x / |x| (epsilon within the length): dx = scale * (dy - u (u . dy)) / |x|,  dscale = u . dy */
+static void unit_backward(size_t rows, size_t heads, size_t dim, const real *x, const real *scale, real epsilon,
+                          const real *dy, real *dx, real *dscale)
+{
+    for (size_t r = 0; r < rows * heads; r++, x += dim, dy += dim, dx += dim) {
+        real inverse = 1 / sqrt(dot(dim, x, x) + epsilon), along = dot(dim, x, dy) * inverse;
+        real factor = (scale ? scale[r % heads] : 1) * inverse;
+        if (dscale)
+            dscale[r % heads] += along;
+        for (size_t i = 0; i < dim; i++)
+            dx[i] = factor * (dy[i] - x[i] * inverse * along);
+    }
+}
+
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
 
 static size_t seen_keys(const size_t *visible, size_t row, size_t keys)
@@ -346,50 +373,6 @@ static void cross_entropy(size_t rows, size_t classes, const int32_t *targets, i
         else
             for (size_t j = 0; gradient && j < classes; j++)
                 logits[j] = 0;
-    }
-}
-
-/* ---- the state's moving average --------------------------------------------------------------------------------------- */
-
-static real sigmoid(real x)
-{
-    return 1 / (1 + exp(-x));
-}
-
-static void ema_forward(size_t rows, size_t dim, const real *beta, const real *z, const real *state, real *next)
-{
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < dim; i++) {
-            size_t at = r * dim + i;
-            next[at] = sigmoid(beta[i]) * z[at] + (1 - sigmoid(beta[i])) * state[at];
-        }
-}
-
-static void ema_backward(size_t rows, size_t dim, const real *beta, const real *z, const real *state,
-                         const real *dnext, real *dz, real *dstate, real *dbeta)
-{
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < dim; i++) {
-            size_t at = r * dim + i;
-            real gate = sigmoid(beta[i]);
-            dz[at] = gate * dnext[at];
-            dstate[at] = (1 - gate) * dnext[at];
-            dbeta[i] += gate * (1 - gate) * (z[at] - state[at]) * dnext[at];
-        }
-}
-
-/* ---- optimiser ------------------------------------------------------------------------------------------------------------ */
-
-static void adam(size_t n, real *weight, real *gradient, real *first, real *second, const brt_adam_step *step)
-{
-    for (size_t i = 0; i < n; i++) {
-        real g = gradient[i] * step->gradient_scale;
-        first[i] = step->beta1 * first[i] + (1 - step->beta1) * g;
-        second[i] = step->beta2 * second[i] + (1 - step->beta2) * g * g;
-        weight[i] -= step->learning_rate * step->weight_decay * weight[i];
-        weight[i] -= step->learning_rate * (first[i] / step->correction1) /
-                     (sqrt(second[i] / step->correction2) + step->epsilon);
-        gradient[i] = 0;
     }
 }
 

@@ -4,7 +4,9 @@
 #include "kernels.h"
 
 #include "tables.h"
+#include "vector_gates.h"
 #include "vector_matmul.h"
+#include "vector_optimizer.h"
 #include "vector_pairs.h"
 #include "vector_peak.h"
 #include "vector_rows.h"

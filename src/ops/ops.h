@@ -11,6 +11,8 @@ brt_tensor *brt_op_embedding(brt_tape *tape, brt_tensor *table, const int32_t *t
 
 /* x [..., dim], gain [dim] -> (x - mean) / sqrt(variance + 1e-5) * gain */
 brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
+/* The same -> x / sqrt(mean of x^2 + 1e-6) * gain */
+brt_tensor *brt_op_rms_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
 
 /* x [batch, rows, dim] + added [rows, dim] */
 brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added);
@@ -25,6 +27,35 @@ brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linea
 
 /* x [..., 2 * inner] = a | gate -> gelu(gate) * a, [..., inner] */
 brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x);
+
+brt_tensor *brt_op_relu(brt_tape *tape, brt_tensor *x);
+brt_tensor *brt_op_tanh(brt_tape *tape, brt_tensor *x);
+/* |x| */
+brt_tensor *brt_op_magnitude(brt_tape *tape, brt_tensor *x);
+/* factor * scale[r] * x[r], x [rows, ...], scale [rows] or NULL: 1 */
+brt_tensor *brt_op_scale(brt_tape *tape, brt_tensor *x, brt_tensor *scale, real factor);
+/* a [..., m] and b [..., n] -> a | b, [..., m + n] */
+brt_tensor *brt_op_concat(brt_tape *tape, brt_tensor *a, brt_tensor *b);
+
+/* Where random numbers are taken: a mask is a function of these alone. */
+typedef struct brt_dropout {
+    double rate;            /* probability of 0 */
+    uint64_t seed, stream;  /* as brt_rng_words has them */
+    uint64_t index;         /* of the mask in the stream */
+    size_t first;           /* position of the first row in its segment: the mask goes on where the last block ended */
+} brt_dropout;
+/* x [batch, time, dim] with some columns of some positions set to 0, the others scaled, + residual (or NULL) */
+brt_tensor *brt_op_dropout(brt_tape *tape, brt_tensor *x, brt_tensor *residual, const brt_dropout *how);
+
+/* x [batch, time, heads * dim_head], the vector of each head made unit and multiplied by scale [heads] (or NULL: 1) */
+brt_tensor *brt_op_unit(brt_tape *tape, brt_tensor *x, size_t heads, brt_tensor *scale);
+
+/* Biases of attention by distance, [heads, span]: entry d for a key d positions back. */
+/* table [heads, terms], basis [terms, span] (lives until backward) */
+brt_tensor *brt_op_distance_bias(brt_tape *tape, brt_tensor *table, const real *basis, size_t span);
+/* scale [1]; bound [1], or NULL: fixed_bound */
+brt_tensor *brt_op_alibi(brt_tape *tape, brt_tensor *scale, brt_tensor *bound, real fixed_bound, size_t heads,
+                         size_t span);
 
 /* Cosines and sines of the rotary embedding (Su et al. 2021) times the xPos factors (Sun et al. 2022), for positions
  * [0, width); query rows carry the factor, key rows its inverse. All are [width, dim]. */
@@ -53,6 +84,11 @@ brt_tensor *brt_op_select_state(brt_tape *tape, brt_tensor *previous, brt_tensor
 
 /* sigmoid(beta) * z + (1 - sigmoid(beta)) * state; beta [dim]; z and state [batch, rows, dim] */
 brt_tensor *brt_op_ema(brt_tape *tape, brt_tensor *beta, brt_tensor *z, brt_tensor *state);
+
+/* Gates of the original with kernels, u, forget and input being the kernels' outputs; all of one shape:
+ * sigmoid(u + 1) * state + (1 - sigmoid(u + 1)) * z, and sigmoid(forget + 1) * state + sigmoid(input - 1) * z */
+brt_tensor *brt_op_gate_full(brt_tape *tape, brt_tensor *u, brt_tensor *z, brt_tensor *state);
+brt_tensor *brt_op_gate_lstm(brt_tape *tape, brt_tensor *forget, brt_tensor *input, brt_tensor *z, brt_tensor *state);
 
 /* logits [..., classes], targets [...] (live until backward) -> loss per row [...], 0 where target == ignore. The
  * gradient is that of weight * sum of the losses; it takes the place of the logits when recording. */

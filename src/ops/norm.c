@@ -1,7 +1,8 @@
 /* LayerNorm with a gain and no bias (Ba et al. 2016), over the last dimension:
  *   n = (x - mean) * rstd,  y = n * gain,  rstd = 1 / sqrt(variance + epsilon)
  *   d gain = sum over rows of dy * n
- *   dx = rstd * (g - mean(g) - n * mean(g * n)),  g = dy * gain */
+ *   dx = rstd * (g - mean(g) - n * mean(g * n)),  g = dy * gain
+ * RMSNorm (Zhang & Sennrich 2019) is the same without the mean: of x, of its squares' centre, and of g. */
 #include "ops.h"
 #include "rows.h"
 
@@ -9,12 +10,12 @@
 
 #include <string.h>
 
-static const real epsilon = (real)1e-5;
-
 enum { most_gain_groups = 32 }; /* partial sums of the gain's gradient; a fixed number, so a fixed order */
 
 typedef struct norm {
     size_t rows, dim;
+    bool centred; /* LayerNorm */
+    real epsilon;
 } norm;
 
 typedef struct job {
@@ -31,9 +32,9 @@ static void forward_task(void *context, size_t task, int thread)
     size_t dim = j->how->dim, first = task * j->group, rows = brt_min_size(j->group, j->how->rows - first);
     const brt_node *node = j->node;
     (void)thread;
-    j->kernels->layer_norm_forward(rows, dim, node->in[0]->data + first * dim, node->in[1]->data, epsilon,
-                                   node->out[0]->data + first * dim, node->out[1]->data + first,
-                                   node->out[2]->data + first);
+    j->kernels->norm_forward(rows, dim, node->in[0]->data + first * dim, node->in[1]->data, j->how->centred,
+                             j->how->epsilon, node->out[0]->data + first * dim, node->out[1]->data + first,
+                             node->out[2]->data + first);
 }
 
 static void forward(brt_tape *tape, brt_node *node)
@@ -51,9 +52,9 @@ static void backward_task(void *context, size_t task, int thread)
     real *dgain = j->dgain + task * dim;
     (void)thread;
     memset(dgain, 0, dim * sizeof *dgain);
-    j->kernels->layer_norm_backward(rows, dim, node->in[0]->data + first * dim, node->in[1]->data,
-                                    node->out[1]->data + first, node->out[2]->data + first,
-                                    node->out[0]->gradient + first * dim, j->dx ? j->dx + first * dim : NULL, dgain);
+    j->kernels->norm_backward(rows, dim, node->in[0]->data + first * dim, node->in[1]->data, j->how->centred,
+                              node->out[1]->data + first, node->out[2]->data + first,
+                              node->out[0]->gradient + first * dim, j->dx ? j->dx + first * dim : NULL, dgain);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
@@ -73,15 +74,27 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_scratch_free(tape, partial);
 }
 
-static const brt_op op = {.name = "layer_norm", .forward = forward, .backward = backward};
-
-brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain)
+static brt_tensor *push(brt_tape *tape, const brt_op *op, brt_tensor *x, brt_tensor *gain, bool centred, real epsilon)
 {
-    norm how = {x->count / gain->count, gain->count};
+    norm how = {x->count / gain->count, gain->count, centred, epsilon};
     brt_tensor *y = brt_tape_tensor(tape, x->dims, x->shape);
     brt_tensor *mean = brt_tape_tensor(tape, BRT_SHAPE(how.rows));
     brt_tensor *rstd = brt_tape_tensor(tape, BRT_SHAPE(how.rows));
-    brt_tape_push(tape, &(brt_node){.op = &op, .in = {x, gain}, .out = {y, mean, rstd}, .attributes = &how},
+    brt_tape_push(tape, &(brt_node){.op = op, .in = {x, gain}, .out = {y, mean, rstd}, .attributes = &how},
                   sizeof how);
     return y;
+}
+
+static const brt_op layer_norm = {.name = "layer_norm", .forward = forward, .backward = backward};
+
+brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain)
+{
+    return push(tape, &layer_norm, x, gain, true, (real)1e-5);
+}
+
+static const brt_op rms_norm = {.name = "rms_norm", .forward = forward, .backward = backward};
+
+brt_tensor *brt_op_rms_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain)
+{
+    return push(tape, &rms_norm, x, gain, false, (real)1e-6);
 }
