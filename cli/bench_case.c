@@ -1,5 +1,5 @@
 /* What brt bench measures, and how it takes times. */
-#include "bench.h"
+#include "bench_sections.h"
 #include "model_arguments.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* brt bench decode: token by token through whole blocks that have a memory, their ends included. */
-#include "bench.h"
+#include "bench_sections.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* brt bench machine: what there is to reach. */
-#include "bench.h"
+#include "bench_sections.h"
 
 static brt_status run(bench *b)
 {

@@ -1,5 +1,5 @@
 /* Tables of brt bench: rows are kept as JSON objects, and printed as Markdown. */
-#include "bench.h"
+#include "bench_sections.h"
 
 #include <string.h>
 
@@ -65,25 +65,40 @@ static void print_rule(const bench_column *column, int width)
     printf("|%.*s%c", width + 1, dashes, column->kind == BENCH_TEXT ? '-' : ':');
 }
 
+/* Some row has it: neon is not there on x86. */
+static bool is_measured(const bench_column *column, const json_t *rows)
+{
+    size_t i;
+    const json_t *row;
+    json_array_foreach(rows, i, row)
+        if (json_object_get(row, column->key))
+            return true;
+    return false;
+}
+
 static void print_table(const bench_table *table, const json_t *rows)
 {
+    const bench_column *column[bench_most_columns];
     int width[bench_most_columns];
     size_t columns = 0, i;
     const json_t *row;
-    for (; columns < bench_most_columns && table->columns[columns].key; columns++)
-        width[columns] = width_of(&table->columns[columns], rows);
+    for (size_t c = 0; c < bench_most_columns && table->columns[c].key; c++)
+        if (is_measured(&table->columns[c], rows)) {
+            column[columns] = &table->columns[c];
+            width[columns++] = width_of(&table->columns[c], rows);
+        }
     printf("%s:\n\n", table->title);
     for (size_t c = 0; c < columns; c++)
-        print_cell(&table->columns[c], width[c], table->columns[c].heading);
+        print_cell(column[c], width[c], column[c]->heading);
     printf("|\n");
     for (size_t c = 0; c < columns; c++)
-        print_rule(&table->columns[c], width[c]);
+        print_rule(column[c], width[c]);
     printf("|\n");
     json_array_foreach(rows, i, row) {
         for (size_t c = 0; c < columns; c++) {
             char cell[longest_cell];
-            format_cell(cell, &table->columns[c], row);
-            print_cell(&table->columns[c], width[c], cell);
+            format_cell(cell, column[c], row);
+            print_cell(column[c], width[c], cell);
         }
         printf("|\n");
     }

@@ -1,5 +1,5 @@
 /* brt bench training: a step (forward, backward, clip, update), and where its time goes. */
-#include "bench.h"
+#include "bench_sections.h"
 
 #include <stdlib.h>
 #include <string.h>

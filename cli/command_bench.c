@@ -1,12 +1,13 @@
 /* brt bench: what the machine can do, and what brt makes of it. */
-#include "bench.h"
+#include "bench_sections.h"
 #include "commands.h"
 #include "model_arguments.h"
 
 #include <string.h>
 
 /* In the order they run. */
-static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_decode};
+static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_attention, &bench_kernels,
+                                                &bench_decode};
 
 enum { section_count = sizeof sections / sizeof sections[0] };
 
@@ -113,8 +114,9 @@ const cli_command cli_bench = {
     .positional = "[SECTION...]",
     .most = SIZE_MAX,
     .summary = "measure training and decoding against the machine",
-    .description = "Measures by sections: machine (its peaks), training (a step: forward, backward, clip, update), decode "
-                   "(token by token). Without a name: machine, training and decode. "
+    .description = "Measures by sections: machine (its peaks), training (a step: forward, backward, clip, update), "
+                   "attention (alone), kernels (each in every instruction set), decode (token by token). Without a "
+                   "name: machine, training and decode. "
                    "The model is that of the preset reference unless another is described. What the machine can do at "
                    "that moment is measured before each thing timed, and fractions are of that; figures are medians.",
     .options = options,

@@ -493,17 +493,6 @@ BRT_API brt_status brt_tensors_add(brt_tensors *tensors, const char *name, size_
 BRT_API brt_status brt_tensors_save(const brt_tensors *tensors, const char *path);
 BRT_API void brt_tensors_close(brt_tensors *tensors);
 
-/* ---- bench ------------------------------------------------------------------------------------------------------- */
-
-typedef struct brt_machine {
-    int threads;              /* used */
-    double peak_f32_gflops;   /* measured with fused multiply-adds on all threads */
-    double peak_bf16_gflops;  /* 0 where the processor has no bf16 dot product */
-    double read_gbytes_per_s; /* sequential reads of memory beyond the caches */
-} brt_machine;
-/* Takes about two seconds, and 512 MiB of memory. threads 0: all processors. */
-BRT_API brt_status brt_machine_measure(int threads, brt_machine *out);
-
 #ifdef __cplusplus
 }
 #endif

@@ -40,6 +40,19 @@ assert min(bench["decode"][0][key] for key in ("ms_per_token", "fraction_of_band
     misused "there is no section 'everything'"
 }
 
+@test "every kernel in every instruction set, and attention" {
+    "$BRT" bench --json "${MODEL[@]}" kernels attention >bench.json
+    check_json '
+assert all(row["unit"] in ("GB/s", "GFLOP/s") for row in bench["kernels"])
+for row in bench["kernels"]:
+    speeds = {key: value for key, value in row.items() if key not in ("kernel", "unit")}
+    assert "generic" in speeds and min(speeds.values()) > 0, row
+assert {(row["to"], row["keys"]) for row in bench["attention"]} == {("window", 32), ("states", 16)}
+fractions = ("forward_fraction_of_peak", "backward_fraction_of_peak")
+assert all(0 < row[key] < 2 for row in bench["attention"] for key in fractions)
+'
+}
+
 @test "tables are Markdown" {
     run "$BRT" bench "${MODEL[@]}" --dtype f32 training
     [ "$status" -eq 0 ]

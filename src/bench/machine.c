@@ -1,21 +1,19 @@
-/* The limits of this machine: arithmetic on all threads, and reading from memory. */
 #define _GNU_SOURCE
+#include "machine.h"
+
 #include "../base/clock.h"
-#include "../base/parallel.h"
-#include "../base/status.h"
-#include "../kernels/kernels.h"
 #include "../kernels/peak.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    samples = 15,            /* of which the median counts: the machine may be shared */
-    read_bytes = 512 << 20,  /* beyond any cache */
-    read_part = 1 << 20,     /* bytes of one task */
+    samples = 9,            /* of which the median counts: the machine may be shared */
+    read_bytes = 512 << 20, /* beyond any cache */
+    read_part = 1 << 20,    /* bytes of one task */
 };
 
-static const double sample_seconds = 0.02;
+static const double burst_seconds = 0.02;
 
 static double seconds_of(int threads, size_t tasks, brt_task *task, void *context)
 {
@@ -30,25 +28,25 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double brt_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof values[0], compare);
+    return values[count / 2];
+}
+
 static double median_seconds(int threads, size_t tasks, brt_task *task, void *context)
 {
     double seconds[samples];
     for (int i = 0; i < samples; i++)
         seconds[i] = seconds_of(threads, tasks, task, context);
-    qsort(seconds, samples, sizeof seconds[0], compare);
-    return seconds[samples / 2];
+    return brt_median(seconds, samples);
 }
 
 /* ---- arithmetic ------------------------------------------------------------------------------------- */
 
-typedef struct burst {
-    const brt_kernels *kernels;
-    size_t rounds;
-} burst;
-
 static void f32_task(void *context, size_t task, int thread)
 {
-    const burst *b = context;
+    const brt_burst *b = context;
     float result;
     (void)task, (void)thread;
     b->kernels->peak(b->rounds, &result);
@@ -56,20 +54,34 @@ static void f32_task(void *context, size_t task, int thread)
 
 static void bf16_task(void *context, size_t task, int thread)
 {
-    const burst *b = context;
+    const brt_burst *b = context;
     float result;
     (void)task, (void)thread;
     brt_bf16_peak(b->rounds, &result);
 }
 
-/* GFLOP/s on all threads: bursts are made longer until they last, then measured. */
-static double measure_peak(int threads, brt_task *task, burst *b, double flops_per_round)
+brt_burst brt_burst_prepare(const brt_kernels *kernels, int threads, bool bf16)
 {
-    b->rounds = 1000;
-    while (seconds_of(threads, (size_t)threads, task, b) < sample_seconds)
-        b->rounds *= 2;
-    double seconds = median_seconds(threads, (size_t)threads, task, b);
-    return 1e-9 * flops_per_round * (double)b->rounds * (double)threads / seconds;
+    double products = bf16 ? BRT_BF16_CHAINS * BRT_BF16_PAIRS : BRT_PEAK_CHAINS * kernels->lanes;
+    brt_burst b = {kernels, threads, bf16 ? bf16_task : f32_task, 1000, 2e-9 * products * threads};
+    while (seconds_of(threads, (size_t)threads, b.task, &b) < burst_seconds)
+        b.rounds *= 2;
+    return b;
+}
+
+double brt_burst_gflops(const brt_burst *burst)
+{
+    double seconds = seconds_of(burst->threads, (size_t)burst->threads, burst->task, (void *)burst);
+    return burst->gflop_per_round * (double)burst->rounds / seconds;
+}
+
+static double measure_peak(const brt_kernels *kernels, int threads, bool bf16)
+{
+    brt_burst burst = brt_burst_prepare(kernels, threads, bf16);
+    double gflops[samples];
+    for (int i = 0; i < samples; i++)
+        gflops[i] = brt_burst_gflops(&burst);
+    return brt_median(gflops, samples);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------ */
@@ -121,13 +133,13 @@ static brt_status measure_reading(int threads, double *gbytes_per_s)
 
 brt_status brt_machine_measure(int threads, brt_machine *out)
 {
-    burst b = {0};
+    const brt_kernels *kernels;
     float result;
-    BRT_TRY(brt_kernels_select(&b.kernels));
+    BRT_TRY(brt_kernels_select(&kernels));
     *out = (brt_machine){0};
     BRT_TRY(brt_count_threads(threads, &out->threads));
-    out->peak_f32_gflops = measure_peak(out->threads, f32_task, &b, 2.0 * BRT_PEAK_CHAINS * b.kernels->lanes);
+    out->peak_f32_gflops = measure_peak(kernels, out->threads, false);
     if (brt_bf16_peak(1, &result))
-        out->peak_bf16_gflops = measure_peak(out->threads, bf16_task, &b, 2.0 * BRT_BF16_CHAINS * BRT_BF16_PAIRS);
+        out->peak_bf16_gflops = measure_peak(kernels, out->threads, true);
     return measure_reading(out->threads, &out->read_gbytes_per_s);
 }

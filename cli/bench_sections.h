@@ -1,10 +1,12 @@
 /* brt bench: sections that each measure something and add rows to their tables. A table is Markdown as text, and a list
  * of objects as JSON. */
-#ifndef BRT_CLI_BENCH_H
-#define BRT_CLI_BENCH_H
+#ifndef BRT_CLI_BENCH_SECTIONS_H
+#define BRT_CLI_BENCH_SECTIONS_H
 
 #include "options.h"
 #include "output.h"
+
+#include <brt/bench.h>
 
 typedef struct bench_arguments {
     const char *preset, *config, *dtype, *isa;
@@ -53,7 +55,7 @@ typedef struct bench_section {
     bench_table tables[bench_most_tables]; /* up to the first without a key */
 } bench_section;
 
-extern const bench_section bench_machine, bench_training, bench_decode;
+extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_decode;
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);
