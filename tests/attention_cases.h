@@ -13,45 +13,135 @@ typedef struct attention_case {
     bool causal;
     size_t first_query;
     size_t first_key[4]; /* per row; all 0: none given */
+    size_t key_heads;    /* 0: 1; `heads` is of each */
+    bool strict;
+    size_t window;
+    bool biased;         /* with a bias, and the sum's logarithm as a second output */
 } attention_case;
 
 static const attention_case attention_cases[] = {
-    {"one of each", 1, 1, 1, 1, 1, false, 0, {0}},
-    {"one head, square, causal", 2, 5, 5, 1, 4, true, 0, {0}},
-    {"no mask", 2, 7, 13, 3, 8, false, 0, {0}},
-    {"no mask, tiles with rests", 1, 70, 131, 2, 16, false, 0, {0}},
-    {"memory before the block", 2, 64, 128, 2, 64, true, 64, {0}},
-    {"borders of tiles", 1, 128, 256, 2, 32, true, 128, {0}},
-    {"beyond the borders", 2, 65, 129, 3, 24, true, 64, {0}},
-    {"odd head", 1, 33, 50, 3, 7, true, 17, {0}},
-    {"rows of different age", 4, 66, 130, 2, 16, true, 64, {64, 0, 3, 63}},
-    {"a row that sees nothing", 3, 10, 20, 2, 8, true, 4, {0, 20, 9}},
-    {"first key without order", 2, 20, 300, 2, 8, false, 0, {299, 128}},
-    {"room past the last query", 2, 40, 200, 2, 16, true, 30, {5, 0}},
-    {"wide head", 1, 20, 70, 1, 192, true, 50, {0}},
-    {"many heads", 1, 17, 40, 20, 8, true, 23, {0}},
-    {"model", 1, 192, 448, 8, 64, true, 256, {0}},
-    {"next token", 1, 1, 300, 8, 64, true, 299, {0}},
-    {"next token, cache with room", 2, 1, 1024, 3, 20, true, 512, {0, 511}},
-    {"next token, one chunk", 3, 1, 64, 4, 16, true, 20, {0, 20, 21}},
-    {"a few tokens", 2, 8, 600, 8, 32, true, 515, {0, 300}},
-    {"a few tokens, no mask", 1, 5, 257, 2, 12, false, 0, {0}},
+    {.name = "one of each", .batch = 1, .queries = 1, .keys = 1, .heads = 1, .dim = 1},
+    {.name = "one head, square, causal", .batch = 2, .queries = 5, .keys = 5, .heads = 1, .dim = 4, .causal = true},
+    {.name = "no mask", .batch = 2, .queries = 7, .keys = 13, .heads = 3, .dim = 8},
+    {.name = "no mask, tiles with rests", .batch = 1, .queries = 70, .keys = 131, .heads = 2, .dim = 16},
+    {.name = "memory before the block", .batch = 2, .queries = 64, .keys = 128, .heads = 2, .dim = 64,
+     .causal = true, .first_query = 64},
+    {.name = "borders of tiles", .batch = 1, .queries = 128, .keys = 256, .heads = 2, .dim = 32,
+     .causal = true, .first_query = 128},
+    {.name = "beyond the borders", .batch = 2, .queries = 65, .keys = 129, .heads = 3, .dim = 24,
+     .causal = true, .first_query = 64},
+    {.name = "odd head", .batch = 1, .queries = 33, .keys = 50, .heads = 3, .dim = 7,
+     .causal = true, .first_query = 17},
+    {.name = "rows of different age", .batch = 4, .queries = 66, .keys = 130, .heads = 2, .dim = 16,
+     .causal = true, .first_query = 64, .first_key = {64, 0, 3, 63}},
+    {.name = "a row that sees nothing", .batch = 3, .queries = 10, .keys = 20, .heads = 2, .dim = 8,
+     .causal = true, .first_query = 4, .first_key = {0, 20, 9}},
+    {.name = "first key without order", .batch = 2, .queries = 20, .keys = 300, .heads = 2, .dim = 8,
+     .first_key = {299, 128}},
+    {.name = "room past the last query", .batch = 2, .queries = 40, .keys = 200, .heads = 2, .dim = 16,
+     .causal = true, .first_query = 30, .first_key = {5, 0}},
+    {.name = "wide head", .batch = 1, .queries = 20, .keys = 70, .heads = 1, .dim = 192,
+     .causal = true, .first_query = 50},
+    {.name = "many heads", .batch = 1, .queries = 17, .keys = 40, .heads = 20, .dim = 8,
+     .causal = true, .first_query = 23},
+    {.name = "model", .batch = 1, .queries = 192, .keys = 448, .heads = 8, .dim = 64,
+     .causal = true, .first_query = 256},
+    {.name = "next token", .batch = 1, .queries = 1, .keys = 300, .heads = 8, .dim = 64,
+     .causal = true, .first_query = 299},
+    {.name = "next token, cache with room", .batch = 2, .queries = 1, .keys = 1024, .heads = 3, .dim = 20,
+     .causal = true, .first_query = 512, .first_key = {0, 511}},
+    {.name = "next token, one chunk", .batch = 3, .queries = 1, .keys = 64, .heads = 4, .dim = 16,
+     .causal = true, .first_query = 20, .first_key = {0, 20, 21}},
+    {.name = "a few tokens", .batch = 2, .queries = 8, .keys = 600, .heads = 8, .dim = 32,
+     .causal = true, .first_query = 515, .first_key = {0, 300}},
+    {.name = "a few tokens, no mask", .batch = 1, .queries = 5, .keys = 257, .heads = 2, .dim = 12},
+    {.name = "groups of heads", .batch = 2, .queries = 40, .keys = 140, .heads = 2, .dim = 16, .causal = true,
+     .first_query = 90,
+     .first_key = {70, 0}, .key_heads = 3},
+    {.name = "a head of keys for every head", .batch = 2, .queries = 20, .keys = 30, .heads = 1, .dim = 8,
+     .causal = true, .first_query = 10,
+     .key_heads = 4},
+    {.name = "groups of heads, next token", .batch = 2, .queries = 1, .keys = 300, .heads = 2, .dim = 16,
+     .causal = true, .first_query = 299,
+     .first_key = {0, 280}, .key_heads = 2},
+    {.name = "strictly before", .batch = 2, .queries = 70, .keys = 140, .heads = 2, .dim = 16, .causal = true,
+     .first_query = 64,
+     .first_key = {0, 64}, .strict = true},
+    {.name = "strictly before, without memory", .batch = 1, .queries = 9, .keys = 9, .heads = 2, .dim = 8,
+     .causal = true, .first_query = 0,
+     .strict = true},
+    {.name = "a window", .batch = 2, .queries = 150, .keys = 300, .heads = 2, .dim = 16, .causal = true,
+     .first_query = 150,
+     .first_key = {0, 149}, .window = 20},
+    {.name = "a window as wide as a block", .batch = 1, .queries = 130, .keys = 260, .heads = 3, .dim = 8,
+     .causal = true, .first_query = 130,
+     .window = 130},
+    {.name = "a window strictly before", .batch = 1, .queries = 64, .keys = 128, .heads = 2, .dim = 8,
+     .causal = true, .first_query = 64,
+     .key_heads = 2, .strict = true, .window = 64},
+    {.name = "a window of one key", .batch = 2, .queries = 20, .keys = 200, .heads = 1, .dim = 8, .causal = true,
+     .first_query = 180,
+     .window = 1},
+    {.name = "a window, a few tokens", .batch = 2, .queries = 3, .keys = 900, .heads = 2, .dim = 16,
+     .causal = true, .first_query = 890,
+     .window = 300},
+    {.name = "a bias", .batch = 2, .queries = 70, .keys = 140, .heads = 2, .dim = 16, .causal = true,
+     .first_query = 70,
+     .first_key = {0, 70}, .biased = true},
+    {.name = "a bias in a window, groups of heads", .batch = 2, .queries = 70, .keys = 140, .heads = 2, .dim = 16,
+     .causal = true, .first_query = 70,
+     .first_key = {0, 3}, .key_heads = 2, .strict = true, .window = 40, .biased = true},
+    {.name = "a bias, next token", .batch = 2, .queries = 1, .keys = 400, .heads = 3, .dim = 16, .causal = true,
+     .first_query = 399,
+     .first_key = {0, 399}, .key_heads = 2, .window = 300, .biased = true},
+    {.name = "a bias, rows that see nothing", .batch = 2, .queries = 10, .keys = 12, .heads = 1, .dim = 8,
+     .causal = true, .first_query = 2,
+     .first_key = {3, 12}, .key_heads = 2, .strict = true, .biased = true},
 };
 enum { attention_case_count = sizeof attention_cases / sizeof attention_cases[0] };
 
-/* All as the operation has them: query [batch, queries, heads, dim], key and value [batch, keys, dim], out as query. */
+/* All as the operation has them: query [batch * key_heads, queries, heads, dim], key and value [batch * key_heads,
+ * keys, dim], bias [key_heads * heads, span], log_sum [batch * key_heads, queries, heads], out as query. */
 typedef struct attention_values {
-    double *query, *key, *value, *out, *dout, *dquery, *dkey, *dvalue;
+    double *query, *key, *value, *bias, *out, *log_sum;
+    double *dout, *dlog_sum, *dquery, *dkey, *dvalue, *dbias;
 } attention_values;
+
+static inline size_t case_key_heads(const attention_case *c)
+{
+    return c->key_heads ? c->key_heads : 1;
+}
+
+/* Rows that have keys of their own. */
+static inline size_t case_batch(const attention_case *c)
+{
+    return c->batch * case_key_heads(c);
+}
+
+/* Columns of the bias: one more than the largest distance needs. */
+static inline size_t case_span(const attention_case *c)
+{
+    return c->first_query + c->queries + 1;
+}
+
+static inline size_t case_bias_count(const attention_case *c)
+{
+    return case_key_heads(c) * c->heads * case_span(c);
+}
+
+static inline size_t case_row_count(const attention_case *c)
+{
+    return case_batch(c) * c->queries * c->heads;
+}
 
 static inline size_t case_query_count(const attention_case *c)
 {
-    return c->batch * c->queries * c->heads * c->dim;
+    return case_row_count(c) * c->dim;
 }
 
 static inline size_t case_key_count(const attention_case *c)
 {
-    return c->batch * c->keys * c->dim;
+    return case_batch(c) * c->keys * c->dim;
 }
 
 static inline const size_t *case_first_key(const attention_case *c)
@@ -64,7 +154,9 @@ static inline const size_t *case_first_key(const attention_case *c)
 
 static inline bool case_sees(const attention_case *c, size_t row, size_t query, size_t key)
 {
-    return key >= c->first_key[row] && (!c->causal || key <= c->first_query + query);
+    size_t at = c->first_query + query + 1 - c->strict; /* one past the last key */
+    bool near = !c->window || key + c->window >= at;
+    return key >= c->first_key[row] && (!c->causal || (key < at && near));
 }
 
 static inline double product(size_t n, const double *x, const double *y)
@@ -75,13 +167,28 @@ static inline double product(size_t n, const double *x, const double *y)
     return sum;
 }
 
-/* p [keys] = softmax of what the query sees; all 0 when that is nothing. */
-static inline void attend_weights(const attention_case *c, size_t row, size_t t, const double *query, const double *keys,
-                                  double *p)
+/* One query of one head: where its values are. */
+typedef struct case_query {
+    size_t row, query, head; /* of the batch, the time, all heads */
+    size_t at, keys_at;      /* of its rows, and of its keys, in units of dim */
+} case_query;
+
+/* Of the bias of a key that the query sees. */
+static inline size_t bias_index(const attention_case *c, const case_query *q, size_t key)
+{
+    return q->head * case_span(c) + case_span(c) - 1 - (c->first_query + q->query - key);
+}
+
+/* p [keys] = softmax of what the query sees; all 0 when that is nothing. Returns the sum's logarithm. */
+static inline double attend_weights(const attention_case *c, const attention_values *v, const case_query *q, double *p)
 {
     double most = -INFINITY, sum = 0, scale = 1 / sqrt((double)c->dim);
     for (size_t j = 0; j < c->keys; j++) {
-        p[j] = case_sees(c, row, t, j) ? scale * product(c->dim, query, keys + j * c->dim) : -INFINITY;
+        bool sees = case_sees(c, q->row, q->query, j);
+        p[j] = -INFINITY;
+        if (sees)
+            p[j] = scale * (product(c->dim, v->query + q->at * c->dim, v->key + (q->keys_at + j) * c->dim) +
+                            (c->biased ? v->bias[bias_index(c, q, j)] : 0));
         most = p[j] > most ? p[j] : most;
     }
     for (size_t j = 0; j < c->keys; j++) {
@@ -90,26 +197,29 @@ static inline void attend_weights(const attention_case *c, size_t row, size_t t,
     }
     for (size_t j = 0; j < c->keys && sum > 0; j++)
         p[j] /= sum;
+    return log(sum) + (sum > 0 ? most : 0);
 }
 
-/* Out of one query, and its part of every gradient. `at` is the query's place, `keys_at` that of its row's keys. */
-static inline void attend_query(const attention_case *c, const attention_values *v, size_t at, size_t keys_at,
+/* Out of one query, and its part of every gradient. */
+static inline void attend_query(const attention_case *c, const attention_values *v, const case_query *q,
                                 const double *p)
 {
-    double *out = v->out + at, *dquery = v->dquery + at, scale = 1 / sqrt((double)c->dim);
-    const double *query = v->query + at, *dout = v->dout + at;
+    double *out = v->out + q->at * c->dim, *dquery = v->dquery + q->at * c->dim, scale = 1 / sqrt((double)c->dim);
+    const double *query = v->query + q->at * c->dim, *dout = v->dout + q->at * c->dim;
     for (size_t j = 0; j < c->keys; j++)
         for (size_t d = 0; d < c->dim; d++)
-            out[d] += p[j] * v->value[keys_at + j * c->dim + d];
-    double delta = product(c->dim, dout, out);
+            out[d] += p[j] * v->value[(q->keys_at + j) * c->dim + d];
+    double delta = product(c->dim, dout, out) - (c->biased ? v->dlog_sum[q->at] : 0);
     for (size_t j = 0; j < c->keys; j++) {
-        size_t k = keys_at + j * c->dim;
+        size_t k = (q->keys_at + j) * c->dim;
         double ds = scale * p[j] * (product(c->dim, dout, v->value + k) - delta);
         for (size_t d = 0; d < c->dim; d++) {
             dquery[d] += ds * v->key[k + d];
             v->dkey[k + d] += ds * query[d];
             v->dvalue[k + d] += p[j] * dout[d];
         }
+        if (c->biased && case_sees(c, q->row, q->query, j))
+            v->dbias[bias_index(c, q, j)] += ds;
     }
 }
 
@@ -117,12 +227,16 @@ static inline void attend_query(const attention_case *c, const attention_values 
 static inline void attend_plainly(const attention_case *c, const attention_values *v)
 {
     double *p = malloc(c->keys * sizeof *p);
-    for (size_t row = 0; row < c->batch; row++)
+    for (size_t b = 0; b < case_batch(c); b++)
         for (size_t t = 0; t < c->queries; t++)
             for (size_t h = 0; h < c->heads; h++) {
-                size_t at = ((row * c->queries + t) * c->heads + h) * c->dim, keys_at = row * c->keys * c->dim;
-                attend_weights(c, row, t, v->query + at, v->key + keys_at, p);
-                attend_query(c, v, at, keys_at, p);
+                case_query q = {.row = b / case_key_heads(c),
+                                .query = t,
+                                .head = b % case_key_heads(c) * c->heads + h,
+                                .at = (b * c->queries + t) * c->heads + h,
+                                .keys_at = b * c->keys};
+                v->log_sum[q.at] = attend_weights(c, v, &q, p);
+                attend_query(c, v, &q, p);
             }
     free(p);
 }

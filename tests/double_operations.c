@@ -141,18 +141,25 @@ static void add_rows(check *k, brt_tensor *const *in, const void *options)
 typedef struct attention_options {
     brt_attention how;
     bool twice; /* a second attention, with keys and values exchanged, writes the columns beside the first's */
+    bool log_sum_exp;
 } attention_options;
 
 static void attention(check *k, brt_tensor *const *in, const void *options)
 {
     const attention_options *o = options;
     brt_attention how = o->how;
-    brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(in[0]->shape[0], in[0]->shape[1], how.out_row));
+    size_t batch = in[0]->shape[0] / brt_max_size(1, how.key_heads);
+    brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(batch, in[0]->shape[1], how.out_row));
+    how.bias = in[3];
+    if (o->log_sum_exp)
+        how.log_sum_exp = brt_tape_tensor(k->tape, BRT_SHAPE(in[0]->shape[0], in[0]->shape[1], in[0]->shape[2]));
     brt_op_attention(k->tape, in[0], in[1], in[2], &how, out);
     how.out_offset += in[0]->shape[3];
     if (o->twice)
         brt_op_attention(k->tape, in[0], in[2], in[1], &how, out);
     weigh(k, out);
+    if (o->log_sum_exp)
+        weigh(k, how.log_sum_exp);
 }
 
 typedef struct cross_entropy_options {
@@ -369,6 +376,17 @@ static const operation_case cases[] = {
                                         .out_head = 5, .first_key = (const size_t[]){5, 0}})},
     {"attention, two beside each other in every head", attention, ATTENTION(2, 5, 7, 3, 3),
      OPTIONS(attention_options, .how = {.heads = 3, .scale = 0.5, .out_row = 18, .out_head = 6}, .twice = true)},
+
+    {"attention, a head of keys for every two", attention, ATTENTION(6, 5, 9, 2, 3),
+     OPTIONS(attention_options, .how = {.key_heads = 3, .heads = 2, .scale = 0.5, .causal = true, .first_query = 4,
+                                        .out_row = 18, .out_head = 3, .first_key = (const size_t[]){0, 2}})},
+    {"attention, a window strictly before", attention, ATTENTION(1, 40, 150, 2, 3),
+     OPTIONS(attention_options, .how = {.heads = 2, .scale = 0.5, .causal = true, .strict = true, .window = 30,
+                                        .first_query = 109, .out_row = 6, .out_head = 3})},
+    {"attention, a bias and the sum's logarithm", attention,
+     {INPUT("query", 4, 7, 2, 3), INPUT("key", 4, 12, 3), INPUT("value", 4, 12, 3), INPUT("bias", 4, 13)},
+     OPTIONS(attention_options, .how = {.key_heads = 2, .heads = 2, .scale = 0.5, .causal = true, .window = 6,
+                                        .first_query = 5, .out_row = 12, .out_head = 3}, .log_sum_exp = true)},
 
     {"concat", concat, {INPUT("a", 2, 3, 5), INPUT("b", 2, 3, 4)}, NULL},
     {"concat, many rows", concat, {INPUT("a", 4, 19, 301), INPUT("b", 4, 19, 2)}, NULL},

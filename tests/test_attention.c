@@ -49,8 +49,18 @@ static double *draw(size_t count, uint64_t stream)
 static attention_values make_values(const attention_case *c)
 {
     size_t queries = case_query_count(c), keys = case_key_count(c);
-    attention_values v = {draw(queries, 1), draw(keys, 2),  draw(keys, 3), zeros(queries),
-                          draw(queries, 4), zeros(queries), zeros(keys),   zeros(keys)};
+    attention_values v = {.query = draw(queries, 1),
+                          .key = draw(keys, 2),
+                          .value = draw(keys, 3),
+                          .bias = draw(case_bias_count(c), 5),
+                          .out = zeros(queries),
+                          .log_sum = zeros(case_row_count(c)),
+                          .dout = draw(queries, 4),
+                          .dlog_sum = draw(case_row_count(c), 6),
+                          .dquery = zeros(queries),
+                          .dkey = zeros(keys),
+                          .dvalue = zeros(keys),
+                          .dbias = zeros(case_bias_count(c))};
     for (size_t i = 0; i < queries; i++)
         v.query[i] *= 2; /* sharper weights */
     return v;
@@ -58,8 +68,8 @@ static attention_values make_values(const attention_case *c)
 
 static void free_values(attention_values *v)
 {
-    free(v->query), free(v->key), free(v->value), free(v->out);
-    free(v->dout), free(v->dquery), free(v->dkey), free(v->dvalue);
+    free(v->query), free(v->key), free(v->value), free(v->bias), free(v->out), free(v->log_sum);
+    free(v->dout), free(v->dlog_sum), free(v->dquery), free(v->dkey), free(v->dvalue), free(v->dbias);
 }
 
 static void expect_close(const char *name, const char *what, size_t count, const real *got, const double *want,
@@ -81,30 +91,33 @@ static void expect_close(const char *name, const char *what, size_t count, const
 enum { offset = 3, gap = 2 };
 
 typedef struct results {
-    real *out, *dquery, *dkey, *dvalue;
+    real *out, *log_sum, *dquery, *dkey, *dvalue, *dbias;
 } results;
 
 typedef struct run {
     const attention_case *c;
     const attention_values *values;
-    real *query, *key, *value, *wide_out, *wide_dout; /* as the operation reads and writes them */
+    real *query, *key, *value, *bias, *wide_out, *wide_dout, *dlog_sum; /* as the operation reads and writes them */
     results results;
     bool recording, bf16;
 } run;
 
 static size_t out_row(const attention_case *c)
 {
-    return offset + c->heads * (c->dim + gap);
+    return offset + case_key_heads(c) * c->heads * (c->dim + gap);
 }
 
 /* A loss whose gradient is given: the second half of a dot product. */
 static void write_gradient(brt_tape *tape, brt_node *node)
 {
     const run *r = *(run **)node->attributes;
-    brt_gradient gradient = brt_gradient_open(tape, node->in[0]);
-    if (gradient.data)
-        memcpy(gradient.data, r->wide_dout, node->in[0]->count * sizeof(real));
-    brt_gradient_close(tape, node->in[0], gradient);
+    const real *const gradients[] = {r->wide_dout, r->dlog_sum};
+    for (size_t i = 0; i < 2 && node->in[i]; i++) {
+        brt_gradient gradient = brt_gradient_open(tape, node->in[i]);
+        if (gradient.data)
+            memcpy(gradient.data, gradients[i], node->in[i]->count * sizeof(real));
+        brt_gradient_close(tape, node->in[i], gradient);
+    }
 }
 
 static void read_out(brt_tape *tape, brt_node *node)
@@ -112,6 +125,8 @@ static void read_out(brt_tape *tape, brt_node *node)
     const run *r = *(run **)node->attributes;
     (void)tape;
     memcpy(r->wide_out, node->in[0]->data, node->in[0]->count * sizeof(real));
+    if (node->in[1])
+        memcpy(r->results.log_sum, node->in[1]->data, node->in[1]->count * sizeof(real));
 }
 
 static const brt_op loss = {.name = "loss", .forward = read_out, .backward = write_gradient, .starts_backward = true};
@@ -120,23 +135,32 @@ static void play(brt_tape *tape, run *r)
 {
     const attention_case *c = r->c;
     brt_tensor *query = brt_tape_external(tape, r->query, r->recording ? r->results.dquery : NULL,
-                                          BRT_SHAPE(c->batch, c->queries, c->heads, c->dim));
+                                          BRT_SHAPE(case_batch(c), c->queries, c->heads, c->dim));
     brt_tensor *key = brt_tape_external(tape, r->key, r->recording ? r->results.dkey : NULL,
-                                        BRT_SHAPE(c->batch, c->keys, c->dim));
+                                        BRT_SHAPE(case_batch(c), c->keys, c->dim));
     brt_tensor *value = brt_tape_external(tape, r->value, r->recording ? r->results.dvalue : NULL,
-                                          BRT_SHAPE(c->batch, c->keys, c->dim));
+                                          BRT_SHAPE(case_batch(c), c->keys, c->dim));
     brt_tensor *out = brt_tape_tensor(tape, BRT_SHAPE(c->batch, c->queries, out_row(c)));
-    brt_attention how = {.heads = c->heads,
+    brt_tensor *bias = brt_tape_external(tape, r->bias, r->recording ? r->results.dbias : NULL,
+                                         BRT_SHAPE(case_key_heads(c) * c->heads, case_span(c)));
+    brt_tensor *log_sum = brt_tape_tensor(tape, BRT_SHAPE(case_batch(c), c->queries, c->heads));
+    brt_attention how = {.key_heads = c->key_heads,
+                         .heads = c->heads,
                          .scale = 1 / (real)sqrt((double)c->dim),
                          .causal = c->causal,
                          .first_query = c->first_query,
+                         .strict = c->strict,
+                         .window = c->window,
+                         .bias = c->biased ? bias : NULL,
+                         .log_sum_exp = c->biased ? log_sum : NULL,
                          .first_key = case_first_key(c),
                          .out_row = out_row(c),
                          .out_offset = offset,
                          .out_head = c->dim + gap};
     brt_op_attention(tape, query, key, value, &how, out);
     brt_tensor *sum = brt_tape_tensor(tape, BRT_SHAPE(1));
-    brt_tape_push(tape, &(brt_node){.op = &loss, .in = {out}, .out = {sum}, .attributes = &r}, sizeof r);
+    brt_tape_push(tape, &(brt_node){.op = &loss, .in = {out, how.log_sum_exp}, .out = {sum},
+    .attributes = &r}, sizeof r);
     if (r->recording)
         brt_tape_backward(tape);
     else
@@ -159,20 +183,32 @@ static real *zero_reals(size_t count)
     return y;
 }
 
-/* Where an element of [batch, queries, heads, dim] is in the wide tensor. */
+/* Where an element of [batch, key_heads, queries, heads, dim] is in the wide tensor. */
 static size_t wide_index(const attention_case *c, size_t i)
 {
-    size_t d = i % c->dim, h = i / c->dim % c->heads, row = i / c->dim / c->heads;
-    return row * out_row(c) + offset + h * (c->dim + gap) + d;
+    size_t d = i % c->dim, h = i / c->dim % c->heads, query = i / c->dim / c->heads;
+    size_t t = query % c->queries, key_head = query / c->queries % case_key_heads(c);
+    size_t row = query / c->queries / case_key_heads(c);
+    return (row * c->queries + t) * out_row(c) + offset + (key_head * c->heads + h) * (c->dim + gap) + d;
 }
 
 static results attend(const attention_case *c, const attention_values *values, const brt_kernels *kernels, int threads,
                       bool recording, bool bf16)
 {
     size_t queries = case_query_count(c), keys = case_key_count(c), wide = c->batch * c->queries * out_row(c);
-    run r = {c, values, converted(queries, values->query), converted(keys, values->key), converted(keys, values->value),
-             zero_reals(wide), zero_reals(wide),
-             {zero_reals(queries), zero_reals(queries), zero_reals(keys), zero_reals(keys)}, recording, bf16};
+    run r = {.c = c,
+             .values = values,
+             .query = converted(queries, values->query),
+             .key = converted(keys, values->key),
+             .value = converted(keys, values->value),
+             .bias = converted(case_bias_count(c), values->bias),
+             .wide_out = zero_reals(wide),
+             .wide_dout = zero_reals(wide),
+             .dlog_sum = converted(case_row_count(c), values->dlog_sum),
+             .results = {zero_reals(queries), zero_reals(case_row_count(c)), zero_reals(queries), zero_reals(keys),
+                         zero_reals(keys), zero_reals(case_bias_count(c))},
+             .recording = recording,
+             .bf16 = bf16};
     for (size_t i = 0; i < queries; i++)
         r.wide_dout[wide_index(c, i)] = (real)values->dout[i];
     brt_tape *tape;
@@ -187,16 +223,27 @@ static results attend(const attention_case *c, const attention_values *values, c
     brt_tape_close(tape);
     for (size_t i = 0; i < queries; i++)
         r.results.out[i] = r.wide_out[wide_index(c, i)];
-    free(r.query), free(r.key), free(r.value), free(r.wide_out), free(r.wide_dout);
+    free(r.query), free(r.key), free(r.value), free(r.bias), free(r.wide_out), free(r.wide_dout), free(r.dlog_sum);
     return r.results;
 }
 
 static void free_results(results *r)
 {
-    free(r->out), free(r->dquery), free(r->dkey), free(r->dvalue);
+    free(r->out), free(r->log_sum), free(r->dquery), free(r->dkey), free(r->dvalue), free(r->dbias);
 }
 
 /* ---- tests -------------------------------------------------------------------------------------------------- */
+
+/* The sum's logarithm: the same infinity where nothing was seen. */
+static void expect_log_sums(const attention_case *c, const real *got, const double *want, bool bf16)
+{
+    for (size_t i = 0; c->biased && i < case_row_count(c); i++) {
+        bool same = isinf(want[i]) ? (double)got[i] == want[i]
+                                   : fabs((double)got[i] - want[i]) <= tolerance(bf16) * (1 + fabs(want[i]));
+        if (!same)
+            fail_msg("%s: log-sum-exp %zu is %g, not %g", c->name, i, (double)got[i], want[i]);
+    }
+}
 
 static void check_case(const attention_case *c, const brt_kernels *kernels, bool bf16)
 {
@@ -206,9 +253,12 @@ static void check_case(const attention_case *c, const brt_kernels *kernels, bool
     results without = attend(c, &values, kernels, 2, false, bf16);
     expect_close(c->name, "out", case_query_count(c), with.out, values.out, bf16);
     expect_close(c->name, "out (inference)", case_query_count(c), without.out, values.out, false);
+    expect_log_sums(c, with.log_sum, values.log_sum, bf16);
+    expect_log_sums(c, without.log_sum, values.log_sum, false);
     expect_close(c->name, "dquery", case_query_count(c), with.dquery, values.dquery, bf16);
     expect_close(c->name, "dkey", case_key_count(c), with.dkey, values.dkey, bf16);
     expect_close(c->name, "dvalue", case_key_count(c), with.dvalue, values.dvalue, bf16);
+    expect_close(c->name, "dbias", case_bias_count(c), with.dbias, values.dbias, bf16);
     free_results(&with);
     free_results(&without);
     free_values(&values);
@@ -249,6 +299,8 @@ static void compare_threads(const attention_case *c, const brt_kernels *kernels,
         expect_same(c, "dquery", case_query_count(c), one.dquery, more.dquery);
         expect_same(c, "dkey", case_key_count(c), one.dkey, more.dkey);
         expect_same(c, "dvalue", case_key_count(c), one.dvalue, more.dvalue);
+        expect_same(c, "dbias", case_bias_count(c), one.dbias, more.dbias);
+        expect_same(c, "log-sum-exp", case_row_count(c), one.log_sum, more.log_sum);
         free_results(&more);
     }
     free_results(&one);
@@ -270,7 +322,8 @@ static void test_threads(void **state)
 /* Keys that no query sees may hold anything (in f32: see attention_products.h). */
 static void test_unseen_keys(void **state)
 {
-    const attention_case c = {"unseen keys", 2, 20, 150, 2, 16, true, 70, {10, 40}};
+    const attention_case c = {.name = "unseen keys", .batch = 2, .queries = 20, .keys = 150, .heads = 2,
+                              .dim = 16, .causal = true, .first_query = 70, .first_key = {10, 40}};
     const brt_kernels *kernels;
     (void)state;
     assert_ok(brt_kernels_select(&kernels));
@@ -299,9 +352,11 @@ static void expect_zero(const attention_case *c, const char *what, size_t count,
 /* A query that sees one key does not care for its score: the gradient is 0, not nearly 0. */
 static void test_one_key(void **state)
 {
-    const attention_case cases[] = {{"one key", 2, 20, 1, 3, 21, false, 0, {0}},
-                                    {"one key is left", 2, 70, 5, 3, 16, false, 0, {4, 4}},
-                                    {"the first query", 2, 20, 200, 3, 16, true, 4, {4, 4}}};
+    const attention_case cases[] = {{.name = "one key", .batch = 2, .queries = 20, .keys = 1, .heads = 3, .dim = 21},
+                                    {.name = "one key is left", .batch = 2, .queries = 70, .keys = 5, .heads = 3,
+                                     .dim = 16, .first_key = {4, 4}},
+                                    {.name = "the first query", .batch = 2, .queries = 20, .keys = 200,
+                                     .heads = 3, .dim = 16, .causal = true, .first_query = 4, .first_key = {4, 4}}};
     const brt_kernels *kernels;
     (void)state;
     for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
@@ -319,8 +374,10 @@ static void test_one_key(void **state)
 /* Rounding a score of 1e13 is worth more than any exponential bears, and must cancel. */
 static void test_huge_scores(void **state)
 {
-    const attention_case many = {"huge scores", 2, 20, 150, 2, 16, true, 130, {0, 40}};
-    const attention_case few = {"huge scores of a few queries", 2, 2, 600, 2, 16, true, 590, {0, 40}};
+    const attention_case many = {.name = "huge scores", .batch = 2, .queries = 20, .keys = 150, .heads = 2,
+                                 .dim = 16, .causal = true, .first_query = 130, .first_key = {0, 40}};
+    const attention_case few = {.name = "huge scores of a few queries", .batch = 2, .queries = 2, .keys = 600,
+                                .heads = 2, .dim = 16, .causal = true, .first_query = 590, .first_key = {0, 40}};
     const attention_case *const cases[] = {&many, &few};
     const brt_kernels *kernels;
     (void)state;

@@ -1,15 +1,15 @@
-/* Attention of every head of every query over one shared head of keys and values:
- *   s_j = scale * q . k_j over the keys j it may see,  p = softmax(s),  o = sum of p_j v_j;
- * with D = do . o:  dv_j = sum of p_j do,  ds_j = scale * p_j (do . v_j - D),  dq = sum of ds_j k_j,
- * dk_j = sum of ds_j q, the last two sums for k and v over all queries and heads.
+/* Attention of every head of every query over the keys and values that heads share:
+ *   s_j = scale * (q . k_j + bias) over the keys j it may see,  p = softmax(s),  o = sum of p_j v_j,
+ *   l = log of the softmax's sum;
+ * with D = do . o - dl:  dv_j = sum of p_j do,  ds_j = scale * p_j (do . v_j - D) of q . k_j + bias,  dq = sum of
+ * ds_j k_j, dk_j = sum of ds_j q, dbias = sum of ds_j, the sums for k and v over all queries and heads.
  *
- * Keys and values are the heads' common ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes
- * a tile of these rows through the keys tile by tile; several heads of one query see the same keys, so a tile of few
- * queries wastes little at the diagonal. Keys (and, backward, values) are prepared first, once for all rows, in tiles of
- * their own. A recording tape that uses bf16 has bf16 products; a cache's few queries are always f32. */
-#include "attention.h"
-
-#include "attention_products.h"
+ * What has keys of its own, a key head of a row, is called a batch row here. Keys and values are its heads' common
+ * ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes a tile of these rows through the keys
+ * tile by tile; several heads of one query see the same keys, so a tile of few queries wastes little at the diagonal.
+ * Keys (and, backward, values) are prepared first, once for all rows, in tiles of their own. A recording tape that uses
+ * bf16 has bf16 products; a cache's few queries are always f32. */
+#include "attention_sight.h"
 
 #include "../base/parallel.h"
 #include "../base/size.h"
@@ -19,83 +19,55 @@
 
 enum {
     row_tile = BRT_ROW_TILE,
-    key_tile = BRT_KEY_TILE,
     few_queries = 8, /* up to here a task takes one query and some of the keys */
     key_chunk = 256, /* as many */
     /* Tasks of the backward pass: enough for 16 cores, few enough that their own sums of dk and dv cost little. */
     least_backward_tasks = 16,
 };
 
-typedef struct attention {
-    brt_attention how;
-    brt_tiles tiles;
-    size_t batch, rows, dim; /* rows: queries * heads */
-    size_t key_rows;         /* in memory, per batch row: with the other shapes they decide how work is cut */
-    size_t keys;             /* of those, the ones that any query may see */
-    size_t row_tiles, key_tiles, key_chunks;
-    size_t groups; /* backward tasks per batch row */
-} attention;
-
 typedef struct job {
     const brt_kernels *kernels;
     const attention *a;
-    const real *query, *key, *value;
+    const real *query, *key, *value, *bias;
     real *out;
-    real *maximum, *log_sum;        /* [batch, rows], of q . k and its softmax, for the backward pass; or NULL */
+    real *maximum, *log_sum;        /* [batch, rows], of q . k + bias and its softmax, for the backward pass; or NULL */
+    real *log_sum_exp;              /* [batch, rows] or NULL; in backward its gradient */
     real *key_tiles, *value_tiles;  /* [batch, key_tiles, prepared tile] */
     real *chunks;                   /* few queries: see struct chunk */
     real *scratch;                  /* [threads, scratch_count] */
     size_t scratch_count;
     const real *dout;
     real *dquery, *dkey, *dvalue;        /* NULL: not wanted */
+    real *dbias;
     real *partial_dkey, *partial_dvalue; /* [batch, groups, key_rows, dim] */
+    real *partial_dbias;                 /* [batch, groups, heads, span] */
 } job;
 
-/* ---- who sees what ------------------------------------------------------------------------------------ */
+/* ---- scores ------------------------------------------------------------------------------------------- */
 
-static size_t first_key(const attention *a, size_t batch_row)
+static const real hidden = -1e30f; /* a score that exp takes to 0 */
+
+/* Scores of a row over keys [first, first + count): adds the bias to those that it sees, hides those before its window.
+ * Those after its last key are count_visible's. */
+static void place_scores(const job *j, size_t batch_row, size_t row, size_t first, size_t count, real *scores)
 {
-    return a->how.first_key ? brt_min_size(a->how.first_key[batch_row], a->keys) : 0;
+    const attention *a = j->a;
+    size_t begin = brt_max_size(first, begin_key(a, row)), end = brt_min_size(first + count, end_key(a, row));
+    for (size_t key = first; key < begin && key < end; key++)
+        scores[key - first] = hidden;
+    if (!j->bias || begin >= end)
+        return;
+    size_t head = batch_row % a->key_heads * a->how.heads + row % a->how.heads;
+    size_t query = a->how.first_query + row / a->how.heads;
+    j->kernels->add(end - begin, j->bias + head * a->span + a->span - 1 - query + begin, scores + begin - first);
 }
 
-/* One past the last key that a row sees. */
-static size_t end_key(const attention *a, size_t row)
+static void place_tile_scores(const job *j, const tile *t, const key_range *keys, real *scores)
 {
-    return a->how.causal ? brt_min_size(a->keys, a->how.first_query + row / a->how.heads + 1) : a->keys;
-}
-
-/* Rows [first, first + count) of a batch row. */
-typedef struct tile {
-    size_t batch_row, first, count;
-} tile;
-
-/* A tile of keys: index in the batch row's transposed tiles, range of keys. */
-typedef struct key_range {
-    size_t index, first, count;
-} key_range;
-
-/* The index-th tile of keys, as far as some row of the tile sees it; false past the last. */
-static bool keys_at(const attention *a, const tile *t, size_t index, key_range *keys)
-{
-    size_t end = end_key(a, t->first + t->count - 1);
-    keys->index = index;
-    keys->first = first_key(a, t->batch_row) + index * key_tile;
-    if (keys->first >= end)
-        return false;
-    keys->count = brt_min_size(key_tile, end - keys->first);
-    return true;
-}
-
-/* How many of the keys each row of the tile sees; NULL when all see all. */
-static const size_t *count_visible(const attention *a, const tile *t, const key_range *keys, size_t *visible)
-{
-    if (end_key(a, t->first) >= keys->first + keys->count)
-        return NULL;
-    for (size_t i = 0; i < t->count; i++) {
-        size_t end = end_key(a, t->first + i);
-        visible[i] = end > keys->first ? brt_min_size(end - keys->first, keys->count) : 0;
-    }
-    return visible;
+    if (!j->bias && begin_key(j->a, t->first + t->count - 1) <= keys->first)
+        return;
+    for (size_t i = 0; i < t->count; i++)
+        place_scores(j, t->batch_row, t->first + i, keys->first, keys->count, scores + i * key_tile);
 }
 
 /* ---- places ------------------------------------------------------------------------------------------- */
@@ -111,11 +83,13 @@ static size_t row_index(const attention *a, const tile *t)
     return t->batch_row * a->rows + t->first;
 }
 
-/* Of the tile's i-th row in out. */
+/* Of the tile's i-th row in out: key heads stand beside each other there. */
 static size_t out_index(const attention *a, const tile *t, size_t i)
 {
-    size_t row = t->batch_row * a->rows + t->first + i;
-    return row / a->how.heads * a->how.out_row + a->how.out_offset + row % a->how.heads * a->how.out_head;
+    size_t queries = a->rows / a->how.heads, row = t->first + i, key_head = t->batch_row % a->key_heads;
+    size_t query = t->batch_row / a->key_heads * queries + row / a->how.heads;
+    return query * a->how.out_row + a->how.out_offset +
+           (key_head * a->how.heads + row % a->how.heads) * a->how.out_head;
 }
 
 static size_t key_index(const attention *a, size_t batch_row, size_t key)
@@ -175,10 +149,13 @@ static void finish_tile(const job *j, const tile *t, const real *maximum, const 
     const attention *a = j->a;
     for (size_t i = 0; i < t->count; i++) {
         j->kernels->scale(a->dim, sum[i] != 0 ? 1 / sum[i] : 0, weighted + i * a->dim, j->out + out_index(a, t, i));
+        real log_sum = (real)log((double)sum[i]);
         if (j->maximum) {
             j->maximum[row_index(a, t) + i] = maximum[i];
-            j->log_sum[row_index(a, t) + i] = (real)log((double)sum[i]);
+            j->log_sum[row_index(a, t) + i] = log_sum;
         }
+        if (j->log_sum_exp)
+            j->log_sum_exp[row_index(a, t) + i] = sum[i] != 0 ? a->how.scale * maximum[i] + log_sum : log_sum;
     }
 }
 
@@ -193,9 +170,10 @@ static void forward_tile(const job *j, const tile *t, real *scratch)
     for (size_t i = 0; i < t->count; i++)
         maximum[i] = -(real)INFINITY;
     memset(out, 0, t->count * dim * sizeof *out);
-    for (size_t index = 0; keys_at(a, t, index, &keys); index++) {
+    for (size_t index = first_index(a, t); keys_at(a, t, index, &keys); index++) {
         const real *prepared = j->key_tiles + prepared_index(a, t->batch_row, index);
         brt_scores(&a->tiles, &query, keys.count, prepared, scores);
+        place_tile_scores(j, t, &keys, scores);
         j->kernels->softmax_step(t->count, keys.count, a->how.scale, count_visible(a, t, &keys, visible), scores,
                                  key_tile, maximum, sum, dim, out, dim);
         brt_add_weighted(&a->tiles, t->count, keys.count, scores, j->value + key_index(a, t->batch_row, keys.first),
@@ -247,8 +225,9 @@ static void chunk_task(void *context, size_t task, int thread)
     const job *j = context;
     const attention *a = j->a;
     tile t = heads_of(a, task / a->key_chunks);
-    size_t first = first_key(a, t.batch_row) + task % a->key_chunks * key_chunk, dim = a->dim;
-    size_t end = brt_min_size(first + key_chunk, end_key(a, t.first));
+    size_t chunk_first = first_key(a, t.batch_row) + task % a->key_chunks * key_chunk, dim = a->dim;
+    size_t first = brt_max_size(chunk_first, begin_key(a, t.first));
+    size_t end = brt_min_size(chunk_first + key_chunk, end_key(a, t.first));
     real *scores = j->scratch + (size_t)thread * j->scratch_count;
     chunk c = chunk_at(j, task);
     memset(c.out, 0, chunk_reals(a) * sizeof *c.out);
@@ -258,6 +237,8 @@ static void chunk_task(void *context, size_t task, int thread)
         size_t count = brt_min_size(key_tile, end - first), at = key_index(a, t.batch_row, first);
         j->kernels->matvec(t.count, count, dim, j->query + query_index(a, &t), dim, j->key + at, dim, scores, key_tile,
                            false);
+        for (size_t h = 0; h < t.count; h++)
+            place_scores(j, t.batch_row, t.first + h, first, count, scores + h * key_tile);
         j->kernels->softmax_step(t.count, count, a->how.scale, NULL, scores, key_tile, c.maximum, c.sum, dim, c.out,
                                  dim);
         j->kernels->matmul(t.count, dim, count, scores, key_tile, 1, j->value + at, dim, c.out, dim, true);
@@ -307,6 +288,7 @@ static job make_job(brt_tape *tape, const brt_node *node, const attention *a)
                  .query = node->in[0]->data,
                  .key = node->in[1]->data,
                  .value = node->in[2]->data,
+                 .bias = node->in[3] ? node->in[3]->data : NULL,
                  .out = node->out[0]->data,
                  .maximum = sums,
                  .log_sum = sums ? sums + a->batch * a->rows : NULL};
@@ -318,6 +300,7 @@ static void forward(brt_tape *tape, brt_node *node)
     const attention *a = &taken->a;
     int threads = brt_tape_threads(tape);
     job j = make_job(tape, node, a);
+    j.log_sum_exp = node->out[2] ? node->out[2]->data : NULL;
     j.scratch = taken->scratch->data;
     j.scratch_count = forward_scratch(a);
     if (taken->chunks) {
@@ -341,7 +324,7 @@ static size_t backward_scratch(const attention *a)
            brt_weights_reals(&a->tiles);
 }
 
-/* dout of the tile's rows in one piece, and delta = dout . out of each. */
+/* dout of the tile's rows in one piece, and dout . out of each. */
 static void gather_dout(const job *j, const tile *t, real *dout, real *delta)
 {
     const attention *a = j->a;
@@ -352,8 +335,9 @@ static void gather_dout(const job *j, const tile *t, real *dout, real *delta)
     }
 }
 
-/* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and the score has no gradient,
- * not even that of products rounded in different ways. dscores: of the first keys, do . v. */
+/* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and but for that of the sum's
+ * logarithm the score has no gradient, not even that of products rounded in different ways. dscores: of the first keys,
+ * do . v. */
 static void replace_delta_of_one_key(const attention *a, const tile *t, const real *dscores, real *delta)
 {
     size_t end = first_key(a, t->batch_row) + 1;
@@ -361,11 +345,33 @@ static void replace_delta_of_one_key(const attention *a, const tile *t, const re
         delta[i] = dscores[i * key_tile];
 }
 
+/* delta = dout . out - the gradient of the sum's logarithm */
+static void take_log_sum_gradient(const job *j, const tile *t, real *delta)
+{
+    for (size_t i = 0; j->log_sum_exp && i < t->count; i++)
+        delta[i] -= j->log_sum_exp[row_index(j->a, t) + i];
+}
+
+/* What the rows' scores bring to the bias, dbias [heads, span]. */
+static void add_bias_gradient(const job *j, const tile *t, const key_range *keys, const real *dscores, real *dbias)
+{
+    const attention *a = j->a;
+    for (size_t i = 0; i < t->count; i++) {
+        size_t row = t->first + i, query = a->how.first_query + row / a->how.heads;
+        size_t begin = brt_max_size(keys->first, begin_key(a, row));
+        size_t end = brt_min_size(keys->first + keys->count, end_key(a, row));
+        if (begin < end)
+            j->kernels->add(end - begin, dscores + i * key_tile + begin - keys->first,
+                            dbias + row % a->how.heads * a->span + a->span - 1 - query + begin);
+    }
+}
+
 /* What a tile of rows brings to each tile of keys, and the gradients it adds to. */
 typedef struct backward_rows {
     brt_rows query, dout;
     real *delta;                  /* [rows]: dout . out */
     real *dquery, *dkey, *dvalue; /* [rows, dim], [key_rows, dim] */
+    real *dbias;                  /* [heads, span] or NULL */
     real *scratch;                /* scores and dscores [row_tile, key_tile], and room for the products */
 } backward_rows;
 
@@ -375,19 +381,24 @@ static void backward_keys(const job *j, const tile *t, const backward_rows *r, c
     size_t visible[row_tile], prepared = prepared_index(a, t->batch_row, keys->index), at = keys->first * a->dim;
     real *scores = r->scratch, *dscores = scores + row_tile * key_tile, *room = dscores + row_tile * key_tile;
     brt_scores(&a->tiles, &r->query, keys->count, j->key_tiles + prepared, scores);
+    place_tile_scores(j, t, keys, scores);
     brt_scores(&a->tiles, &r->dout, keys->count, j->value_tiles + prepared, dscores);
     if (keys->index == 0)
         replace_delta_of_one_key(a, t, dscores, r->delta);
+    if (keys->index == first_index(a, t))
+        take_log_sum_gradient(j, t, r->delta);
     j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, count_visible(a, t, keys, visible), scores,
                                       key_tile, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), r->delta,
                                       dscores, key_tile);
+    if (r->dbias)
+        add_bias_gradient(j, t, keys, dscores, r->dbias);
     brt_add_transposed(&a->tiles, keys->count, scores, &r->dout, r->dvalue + at, room);
     brt_add_transposed(&a->tiles, keys->count, dscores, &r->query, r->dkey + at, room);
     brt_add_weighted(&a->tiles, t->count, keys->count, dscores, j->key + key_index(a, t->batch_row, keys->first),
                      j->key_tiles + prepared, r->dquery, room);
 }
 
-static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue, real *scratch)
+static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue, real *dbias, real *scratch)
 {
     const attention *a = j->a;
     size_t size = row_tile * a->dim, prepared = brt_rows_reals(&a->tiles);
@@ -400,10 +411,11 @@ static void backward_tile(const job *j, const tile *t, real *dkey, real *dvalue,
                        .dquery = j->dquery ? j->dquery + query_index(a, t) : no_dquery,
                        .dkey = dkey,
                        .dvalue = dvalue,
+                       .dbias = dbias,
                        .scratch = dout_room + prepared};
     key_range keys;
     memset(r.dquery, 0, t->count * a->dim * sizeof(real));
-    for (size_t index = 0; keys_at(a, t, index, &keys); index++)
+    for (size_t index = first_index(a, t); keys_at(a, t, index, &keys); index++)
         backward_keys(j, t, &r, &keys);
 }
 
@@ -415,9 +427,13 @@ static void backward_task(void *context, size_t task, int thread)
     size_t at = (batch_row * a->groups + group) * count;
     memset(j->partial_dkey + at, 0, count * sizeof(real));
     memset(j->partial_dvalue + at, 0, count * sizeof(real));
+    size_t biases = a->how.heads * a->span;
+    real *dbias = j->dbias ? j->partial_dbias + (batch_row * a->groups + group) * biases : NULL;
+    if (dbias)
+        memset(dbias, 0, biases * sizeof(real));
     for (size_t item = group; item < a->row_tiles; item += a->groups) {
         tile t = tile_at(a, batch_row, item);
-        backward_tile(j, &t, j->partial_dkey + at, j->partial_dvalue + at,
+        backward_tile(j, &t, j->partial_dkey + at, j->partial_dvalue + at, dbias,
                       j->scratch + (size_t)thread * j->scratch_count);
     }
 }
@@ -447,6 +463,16 @@ static void combine_task(void *context, size_t task, int thread)
         combine(j, batch_row, first, keys, j->partial_dvalue, j->dvalue);
 }
 
+/* The bias is all rows' common one. */
+static void combine_bias(const job *j)
+{
+    const attention *a = j->a;
+    size_t biases = a->how.heads * a->span;
+    for (size_t part = 0; part < a->batch * a->groups; part++)
+        j->kernels->add(biases, j->partial_dbias + part * biases,
+                        j->dbias + part / a->groups % a->key_heads * biases);
+}
+
 static void run_backward(brt_tape *tape, job *j)
 {
     const attention *a = j->a;
@@ -454,6 +480,8 @@ static void run_backward(brt_tape *tape, job *j)
     brt_parallel_for(threads, a->batch * a->key_tiles, prepare_task, j);
     brt_parallel_for(threads, a->batch * a->groups, backward_task, j);
     brt_parallel_for(threads, a->batch * a->key_tiles, combine_task, j);
+    if (j->dbias)
+        combine_bias(j);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
@@ -462,6 +490,9 @@ static void backward(brt_tape *tape, brt_node *node)
     size_t scratch_count = backward_scratch(a), parts = a->batch * a->groups * a->key_rows * a->dim;
     brt_gradient dquery = brt_gradient_open(tape, node->in[0]), dkey = brt_gradient_open(tape, node->in[1]);
     brt_gradient dvalue = brt_gradient_open(tape, node->in[2]);
+    real *dbias = node->in[3] ? brt_gradient_accumulate(tape, node->in[3]) : NULL;
+    brt_tensor *partial_dbias =
+        node->in[3] ? brt_scratch(tape, a->batch * a->groups * a->how.heads * a->span) : NULL;
     brt_tensor *tiles = brt_scratch(tape, 2 * prepared_count(a)), *partial = brt_scratch(tape, 2 * parts);
     brt_tensor *scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * scratch_count);
     if (brt_tape_running(tape)) {
@@ -474,6 +505,9 @@ static void backward(brt_tape *tape, brt_node *node)
         j.dquery = dquery.data;
         j.dkey = dkey.data;
         j.dvalue = dvalue.data;
+        j.dbias = dbias;
+        j.partial_dbias = partial_dbias ? partial_dbias->data : NULL;
+        j.log_sum_exp = node->out[2] ? node->out[2]->gradient : NULL;
         j.partial_dkey = partial->data;
         j.partial_dvalue = partial->data + parts;
         run_backward(tape, &j);
@@ -481,6 +515,8 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_scratch_free(tape, scratch);
     brt_scratch_free(tape, partial);
     brt_scratch_free(tape, tiles);
+    if (partial_dbias)
+        brt_scratch_free(tape, partial_dbias);
     brt_gradient_close(tape, node->in[2], dvalue);
     brt_gradient_close(tape, node->in[1], dkey);
     brt_gradient_close(tape, node->in[0], dquery);
@@ -495,12 +531,14 @@ static attention measure(const brt_tape *tape, const brt_tensor *query, const br
                    .batch = query->shape[0],
                    .rows = queries * how->heads,
                    .dim = query->shape[3],
+                   .key_heads = brt_max_size(1, how->key_heads),
+                   .span = how->bias ? how->bias->shape[1] : 0,
                    .key_rows = key->shape[1],
                    .keys = key->shape[1]};
     a.tiles = (brt_tiles){brt_tape_kernels(tape), brt_tape_recording(tape) && brt_tape_has_bf16(tape) && a.dim % 2 == 0,
                           a.dim};
     if (how->causal)
-        a.keys = brt_min_size(a.keys, how->first_query + queries);
+        a.keys = brt_min_size(a.keys, how->first_query + queries - how->strict);
     a.row_tiles = brt_ceil_div(a.rows, row_tile);
     a.key_tiles = brt_ceil_div(a.key_rows, key_tile);
     a.key_chunks = brt_max_size(1, brt_ceil_div(a.key_rows, key_chunk));
@@ -513,7 +551,7 @@ static size_t count_flops(const attention *a)
 {
     size_t pairs = 0;
     for (size_t row = 0; row < a->rows; row += a->how.heads)
-        pairs += end_key(a, row) * a->how.heads;
+        pairs += (end_key(a, row) - brt_min_size(end_key(a, row), begin_key(a, row))) * a->how.heads;
     return 4 * a->batch * pairs * a->dim;
 }
 
@@ -531,8 +569,8 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
     taken.scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * forward_scratch(a));
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
-                              .in = {query, key, value},
-                              .out = {out, sums},
+                              .in = {query, key, value, how->bias},
+                              .out = {out, sums, how->log_sum_exp},
                               .attributes = &taken,
                               .flops = count_flops(a),
                               .backward_flops = count_flops(a) / 2 * 5}, /* five products instead of two */

@@ -1,23 +1,32 @@
-/* Scaled dot-product attention over one shared key/value head (Shazeer 2019), tiled with an online softmax
- * (Milakov & Gimelshein 2018; Dao et al. 2022): the [queries, keys] matrix exists only tile by tile, the
- * log-sum-exp [batch, queries, heads] is kept for the backward pass. */
+/* Scaled dot-product attention over keys and values shared by all query heads (Shazeer 2019), by groups of them
+ * (Ainslie et al. 2023), or by none, tiled with an online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): the
+ * [queries, keys] matrix exists only tile by tile, the log-sum-exp [batch, queries, heads] is kept for the backward
+ * pass. */
 #ifndef BRT_OPS_ATTENTION_H
 #define BRT_OPS_ATTENTION_H
 
 #include "../tensor/tape.h"
 
 typedef struct brt_attention {
-    size_t heads;
+    size_t key_heads;        /* heads of keys and values; each serves `heads` query heads. 0 is 1 */
+    size_t heads;            /* query heads of one key head */
     real scale;              /* of the logits: dim_head^-0.5 */
-    bool causal;             /* query t sees the keys up to index first_query + t */
-    size_t first_query;      /* the key index of query 0: keys past the last query's are not read (a cache's free room) */
+    bool causal;             /* a query sees keys by distance: n = first_query + t - j of query t and key j */
+    size_t first_query;      /* key index of query 0: keys past the last query's are not read (a cache's free room) */
+    bool strict;             /* causal: sees n >= 1 only, not itself */
+    size_t window;           /* causal: sees the nearest `window` keys only; 0: all */
     const size_t *first_key; /* [batch]: a row sees keys from this index on; NULL: from 0. Lives until backward. */
-    /* Where head h of query t goes in `out`, [batch, queries, out_row]: columns out_offset + h * out_head .. */
+    brt_tensor *bias;        /* causal: [key_heads * heads, span], added to q . k before the scale, the last column for
+                              * n = 0, the one before for n = 1, ...; span > every n. NULL: none */
+    brt_tensor *log_sum_exp; /* out, [batch * key_heads, queries, heads]: the logarithm of the softmax's sum, to join
+                              * this attention with another; -inf where nothing was seen. NULL: not wanted */
+    /* Where query head h of all goes for query t in `out`, [batch, queries, out_row]: columns out_offset + h * out_head
+     * on. */
     size_t out_row, out_offset, out_head;
 } brt_attention;
 
-/* query [batch, queries, heads, dim_head], key and value [batch, keys, dim_head]; writes its part of `out`, whose
- * other columns belong to others. */
+/* query [batch * key_heads, queries, heads, dim_head], key and value [batch * key_heads, keys, dim_head]; writes its
+ * part of `out`, whose other columns belong to others. */
 void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_tensor *value, const brt_attention *how,
                       brt_tensor *out);
 
