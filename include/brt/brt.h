@@ -292,7 +292,10 @@ typedef struct brt_trainer_options {
                                    products with weights and, where there is a gradient, of attention; sums, weights and
                                    moments stay f32. BRT_ERROR_UNSUPPORTED where brt_isa() is not "avx512_bf16" */
     const char *optimizer;      /* "adamw" (default; Loshchilov & Hutter 2019) or "adam" (Kingma & Ba 2015, without
-                                   decay), as PyTorch has them */
+                                   decay), as PyTorch has them, or "adafactor" (Shazeer & Stern 2018, without decay),
+                                   as optax has it: of Adam's numbers it has beta1 only */
+    bool summed_loss;           /* the gradient is that of the sum of the targets' losses, as in the original, where
+                                   Adafactor cancels the factor; default false: of their mean */
     float learning_rate;        /* the highest of a run (brt_run); brt_trainer_update is given its own; default 1e-3 */
     float beta1, beta2, epsilon; /* of Adam; default 0.9, 0.999, 1e-8 */
     float weight_decay;         /* of matrices; embeddings, gains, gates and states are never decayed; default 0.01;
@@ -373,7 +376,11 @@ typedef struct brt_run_options {
     size_t sample_tokens;         /* length of a sample; default 200 */
     size_t accumulation;          /* segments (of crops: windows) per update; default 1 */
     const char *schedule;         /* after the warm-up trainer.learning_rate is "constant", follows a "cosine" (default;
-                                     Loshchilov & Hutter 2017, no restarts), or falls with 1 / sqrt(step): "rsqrt" */
+                                     Loshchilov & Hutter 2017, no restarts), or falls with 1 / sqrt(step): "rsqrt"; or
+                                     it is a factor, 1 as a rule, of one of the schedules that the original has for
+                                     Adafactor: "rsqrt_decay_std", 1 / sqrt(max(step, 100)), that of Hutchins et al.;
+                                     "rsqrt_decay", "cosine_decay", "cosine_decay_spike" and "linear_decay", which
+                                     arrive at 0.001 with the last step */
     uint64_t warmup;              /* steps of linear warm-up; default 0 */
     float min_learning_rate;      /* where the cosine ends; below 0 (default): 0.1 * trainer.learning_rate */
     uint64_t seed;                /* of the order of the data, the dropouts and the samples; trainer.seed is not used */

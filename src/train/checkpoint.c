@@ -16,27 +16,29 @@ typedef struct listing {
     size_t count;
 } listing;
 
-static void add(listing *list, const char *prefix, const char *name, const brt_tensor *shape, const real *data)
+/* Under the name KIND.NAME */
+static void add(listing *list, const char *name, const brt_moment *tensor)
 {
     brt_tensor_source *source = &list->sources[list->count];
-    snprintf(list->names[list->count], name_size, "%s%s", prefix, name);
-    *source = (brt_tensor_source){.name = list->names[list->count], .dtype = "F32", .dims = shape->dims, .data = data};
-    memcpy(source->shape, shape->shape, shape->dims * sizeof shape->shape[0]);
+    snprintf(list->names[list->count], name_size, "%s%s%s", tensor->kind, name[0] ? "." : "", name);
+    *source = (brt_tensor_source){
+        .name = list->names[list->count], .dtype = "F32", .dims = tensor->dims, .data = tensor->data};
+    memcpy(source->shape, tensor->shape, tensor->dims * sizeof tensor->shape[0]);
     list->count++;
 }
 
-static void add_parameters(listing *list, const char *prefix, const brt_parameters *parameters, const real *base)
+static void add_moments(listing *list, const brt_optimizer *optimizer, const brt_parameter *parameter)
 {
-    for (size_t i = 0; i < parameters->count; i++) {
-        const brt_parameter *parameter = &parameters->items[i];
-        add(list, prefix, parameter->name, &parameter->tensor, base + (parameter->tensor.data - parameters->memory));
-    }
+    brt_moment moments[BRT_MOST_MOMENTS];
+    size_t count = optimizer->method->moments(optimizer, parameter, moments);
+    for (size_t i = 0; i < count; i++)
+        add(list, parameter->name, &moments[i]);
 }
 
 static brt_status make_listing(listing *list, const brt_trainer *trainer)
 {
     const brt_parameters *parameters = &trainer->model->parameters;
-    size_t most = 3 * parameters->count + 1;
+    size_t most = (1 + BRT_MOST_MOMENTS) * parameters->count + 1;
     list->count = 0;
     list->sources = calloc(most, sizeof *list->sources);
     list->names = calloc(most, sizeof *list->names);
@@ -45,11 +47,13 @@ static brt_status make_listing(listing *list, const brt_trainer *trainer)
         free(list->names);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a checkpoint");
     }
-    add_parameters(list, "weight.", parameters, parameters->memory);
-    add_parameters(list, "first_moment.", parameters, trainer->optimizer.first);
-    add_parameters(list, "second_moment.", parameters, trainer->optimizer.second);
-    brt_tensor carry = {.dims = 1, .shape = {trainer->carry.count}};
-    add(list, "", "carry", &carry, trainer->carry.storage);
+    for (size_t i = 0; i < parameters->count; i++) {
+        const brt_parameter *parameter = &parameters->items[i];
+        brt_moment weight = brt_moment_like("weight", parameter, parameter->tensor.data);
+        add(list, parameter->name, &weight);
+        add_moments(list, &trainer->optimizer, parameter);
+    }
+    add(list, "", &(brt_moment){"carry", 1, {trainer->carry.count}, trainer->carry.storage});
     return BRT_OK;
 }
 

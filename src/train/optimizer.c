@@ -9,9 +9,33 @@
 
 enum { part_reals = 1 << 15 }; /* of one task: 128 KiB each of weights, gradients and moments */
 
-size_t brt_optimizer_bytes(const brt_parameters *parameters)
+const brt_method *brt_method_find(const char *name)
 {
-    return 3 * parameters->total * sizeof(real);
+    static const struct {
+        const char *name;
+        const brt_method *method;
+    } methods[] = {{"adamw", &brt_adam}, {"adam", &brt_adam}, {"adafactor", &brt_adafactor}};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(name, methods[i].name) == 0)
+            return methods[i].method;
+    return NULL;
+}
+
+brt_moment brt_moment_like(const char *kind, const brt_parameter *parameter, real *data)
+{
+    brt_moment moment = {.kind = kind, .dims = parameter->tensor.dims, .data = data};
+    memcpy(moment.shape, parameter->tensor.shape, sizeof moment.shape);
+    return moment;
+}
+
+static size_t kept_reals(const brt_method *method, const brt_parameters *parameters)
+{
+    return parameters->total + method->reals(parameters);
+}
+
+uint64_t brt_optimizer_bytes(const brt_method *method, const brt_parameters *parameters)
+{
+    return (uint64_t)kept_reals(method, parameters) * sizeof(real);
 }
 
 static size_t parts_of(const brt_parameter *parameter)
@@ -19,26 +43,25 @@ static size_t parts_of(const brt_parameter *parameter)
     return brt_ceil_div(parameter->tensor.count, part_reals);
 }
 
-brt_status brt_optimizer_create(brt_optimizer *optimizer, const brt_kernels *kernels, brt_parameters *parameters,
-                                int threads)
+brt_status brt_optimizer_create(brt_optimizer *optimizer, const brt_method *method, const brt_kernels *kernels,
+                                brt_parameters *parameters, int threads)
 {
-    *optimizer = (brt_optimizer){.kernels = kernels, .parameters = parameters, .threads = threads};
-    size_t total = parameters->total;
+    *optimizer =
+        (brt_optimizer){.method = method, .kernels = kernels, .parameters = parameters, .threads = threads};
+    size_t bytes = brt_ceil_div(kept_reals(method, parameters) * sizeof(real), 64) * 64;
     for (size_t i = 0; i < parameters->count; i++)
         optimizer->parts += parts_of(&parameters->items[i]);
-    optimizer->gradient = aligned_alloc(64, 3 * total * sizeof(real));
+    optimizer->gradient = aligned_alloc(64, bytes);
     optimizer->partial = calloc(optimizer->parts, sizeof *optimizer->partial);
     if (!optimizer->gradient || !optimizer->partial) {
         brt_optimizer_close(optimizer);
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of gradients and moments",
-                        brt_optimizer_bytes(parameters));
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of gradients and moments", bytes);
     }
-    memset(optimizer->gradient, 0, 3 * total * sizeof(real));
-    optimizer->first = optimizer->gradient + total;
-    optimizer->second = optimizer->first + total;
+    memset(optimizer->gradient, 0, bytes);
+    optimizer->kept = optimizer->gradient + parameters->total;
     for (size_t i = 0; i < parameters->count; i++) {
         brt_tensor *tensor = &parameters->items[i].tensor;
-        tensor->gradient = optimizer->gradient + (tensor->data - parameters->memory);
+        tensor->gradient = optimizer->gradient + brt_optimizer_offset(optimizer, &parameters->items[i]);
         tensor->wants_gradient = tensor->has_gradient = true;
     }
     return BRT_OK;
@@ -58,69 +81,73 @@ void brt_optimizer_close(brt_optimizer *optimizer)
 
 /* ---- parts: stretches of one parameter -------------------------------------------------------------------- */
 
-typedef struct part {
-    const brt_parameter *parameter;
-    size_t offset, count; /* offset in the parameters' memory */
-} part;
+size_t brt_optimizer_offset(const brt_optimizer *optimizer, const brt_parameter *parameter)
+{
+    return (size_t)(parameter->tensor.data - optimizer->parameters->memory);
+}
 
-static part find_part(const brt_optimizer *optimizer, size_t index)
+brt_part brt_optimizer_part(const brt_optimizer *optimizer, size_t index)
 {
     const brt_parameter *parameter = optimizer->parameters->items;
     while (index >= parts_of(parameter))
         index -= parts_of(parameter++);
     size_t first = index * part_reals;
-    return (part){parameter, (size_t)(parameter->tensor.data - optimizer->parameters->memory) + first,
-                  brt_min_size(part_reals, parameter->tensor.count - first)};
+    return (brt_part){parameter, brt_optimizer_offset(optimizer, parameter) + first,
+                      brt_min_size(part_reals, parameter->tensor.count - first)};
 }
+
+/* ---- norms -------------------------------------------------------------------------------------------------- */
 
 static void square_task(void *context, size_t task, int thread)
 {
     const brt_optimizer *optimizer = context;
-    part p = find_part(optimizer, task);
+    brt_part p = brt_optimizer_part(optimizer, task);
     (void)thread;
     optimizer->kernels->sum_squares(p.count, optimizer->gradient + p.offset, &optimizer->partial[task]);
+}
+
+static double sum_partial(const brt_optimizer *optimizer, size_t parts)
+{
+    double sum = 0;
+    for (size_t i = 0; i < parts; i++)
+        sum += optimizer->partial[i];
+    return sum;
 }
 
 double brt_optimizer_norm(brt_optimizer *optimizer)
 {
     brt_parallel_for(optimizer->threads, optimizer->parts, square_task, optimizer);
-    double sum = 0;
-    for (size_t i = 0; i < optimizer->parts; i++)
-        sum += optimizer->partial[i];
-    return sqrt(sum);
+    return sqrt(sum_partial(optimizer, optimizer->parts));
 }
 
-typedef struct updating {
+typedef struct squaring {
     const brt_optimizer *optimizer;
-    brt_adam_step step;
-} updating;
+    const real *x;
+    size_t count;
+} squaring;
 
-static void update_task(void *context, size_t task, int thread)
+static void square_part_task(void *context, size_t task, int thread)
 {
-    const updating *u = context;
-    const brt_optimizer *o = u->optimizer;
-    part p = find_part(o, task);
-    brt_adam_step step = u->step;
+    const squaring *s = context;
+    size_t first = task * part_reals;
     (void)thread;
-    if (!p.parameter->decays)
-        step.weight_decay = 0;
-    o->kernels->adam(p.count, o->parameters->memory + p.offset, o->gradient + p.offset, o->first + p.offset,
-                     o->second + p.offset, &step);
+    s->optimizer->kernels->sum_squares(brt_min_size(part_reals, s->count - first), s->x + first,
+                                       &s->optimizer->partial[task]);
 }
+
+double brt_optimizer_squares(brt_optimizer *optimizer, const real *x, size_t count)
+{
+    squaring s = {optimizer, x, count};
+    brt_parallel_for(optimizer->threads, brt_ceil_div(count, part_reals), square_part_task, &s);
+    return sum_partial(optimizer, brt_ceil_div(count, part_reals));
+}
+
+/* ---- updates ------------------------------------------------------------------------------------------------ */
 
 void brt_optimizer_update(brt_optimizer *optimizer, float learning_rate, double norm)
 {
     optimizer->step++;
     /* PyTorch's clip_grad_norm_. */
     double scale = optimizer->clip > 0 ? fmin(1, (double)optimizer->clip / (norm + 1e-6)) : 1;
-    updating u = {optimizer,
-                  {.gradient_scale = (real)scale,
-                   .learning_rate = learning_rate,
-                   .beta1 = optimizer->beta1,
-                   .beta2 = optimizer->beta2,
-                   .epsilon = optimizer->epsilon,
-                   .weight_decay = optimizer->weight_decay,
-                   .correction1 = (real)(1 - pow((double)optimizer->beta1, (double)optimizer->step)),
-                   .correction2 = (real)(1 - pow((double)optimizer->beta2, (double)optimizer->step))}};
-    brt_parallel_for(optimizer->threads, optimizer->parts, update_task, &u);
+    optimizer->method->update(optimizer, (double)learning_rate, scale);
 }

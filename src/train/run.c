@@ -246,6 +246,7 @@ static brt_status open_schedule(brt_run_state *run)
         .peak = peak,
         .floor = options->min_learning_rate < 0 ? 0.1f * peak : options->min_learning_rate,
         .warmup = options->warmup,
+        .steps = options->steps,
     };
     return brt_schedule_parse(options->schedule, &run->schedule.kind);
 }

@@ -51,13 +51,12 @@ static brt_status check_options(const brt_trainer_options *options)
     if (strcmp(options->dtype, "f32") != 0 && strcmp(options->dtype, "bf16") != 0)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no dtype \"%s\" of products; there are f32 and bf16",
                         options->dtype);
-    bool adam = strcmp(options->optimizer, "adam") == 0;
-    if (!adam && strcmp(options->optimizer, "adamw") != 0)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no optimizer \"%s\"; there are adamw and adam",
+    if (!brt_method_find(options->optimizer))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no optimizer \"%s\"; there are adamw, adam and adafactor",
                         options->optimizer);
-    if (adam && options->weight_decay != 0)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "weight_decay is %g with the optimizer adam; use adamw for it",
-                        (double)options->weight_decay);
+    if (strcmp(options->optimizer, "adamw") != 0 && options->weight_decay != 0)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "weight_decay is %g with the optimizer %s; use adamw for it",
+                        (double)options->weight_decay, options->optimizer);
     if (!is_probability(options->xl_memories_dropout) || !is_probability(options->state_dropout))
         return BRT_FAIL(BRT_ERROR_ARGUMENT,
                         "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
@@ -162,6 +161,11 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     return plan(trainer, true, &trainer->record);
 }
 
+static uint64_t optimizer_bytes(const brt_trainer *trainer)
+{
+    return brt_optimizer_bytes(brt_method_find(trainer->options.optimizer), &trainer->model->parameters);
+}
+
 static uint64_t bytes_of(const brt_trainer *trainer)
 {
     uint64_t packed = 0;
@@ -169,7 +173,7 @@ static uint64_t bytes_of(const brt_trainer *trainer)
         if (trainer->model->parameters.items[i].matrix)
             packed += brt_matrix_training_bytes(trainer->model->parameters.items[i].matrix,
                                                 uses_bf16(&trainer->options));
-    return brt_tape_bytes(trainer->record) + brt_optimizer_bytes(&trainer->model->parameters) + packed +
+    return brt_tape_bytes(trainer->record) + optimizer_bytes(trainer) + packed +
            2 * trainer->carry.count * sizeof(real) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
 }
@@ -201,7 +205,7 @@ static brt_status check_memory(const brt_trainer *trainer)
                         "moments), %.1f MB are available; use a smaller batch, fewer segment_blocks or a smaller model",
                         (double)needed / megabyte, (double)brt_tape_bytes(trainer->record) / megabyte,
                         trainer->options.rows, segment_time(trainer),
-                        (double)brt_optimizer_bytes(&trainer->model->parameters) / megabyte,
+                        (double)optimizer_bytes(trainer) / megabyte,
                         (double)available / megabyte);
     return BRT_OK;
 }
@@ -218,8 +222,8 @@ static brt_status finish(brt_trainer *trainer)
 {
     const brt_trainer_options *options = &trainer->options;
     BRT_TRY(check_memory(trainer));
-    BRT_TRY(brt_optimizer_create(&trainer->optimizer, trainer->model->kernels, &trainer->model->parameters,
-                                 options->threads));
+    BRT_TRY(brt_optimizer_create(&trainer->optimizer, brt_method_find(options->optimizer), trainer->model->kernels,
+                                 &trainer->model->parameters, options->threads));
     trainer->optimizer.beta1 = options->beta1;
     trainer->optimizer.beta2 = options->beta2;
     trainer->optimizer.epsilon = options->epsilon;
@@ -353,7 +357,7 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     arrange(trainer, segment->targets, segment->time, trainer->targets);
     brt_segment_run run = make_run(trainer);
     run.time = segment->time;
-    run.weight = counted ? (real)((double)segment->weight / (double)counted) : 0;
+    run.weight = (real)((double)segment->weight / (double)(trainer->options.summed_loss || !counted ? 1 : counted));
     run.logits = segment->logits;
     BRT_TRY(brt_segment_execute(tape, &run));
     *loss = counted ? run.loss / (double)counted : 0;
