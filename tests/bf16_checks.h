@@ -76,8 +76,8 @@ static void check_matmul_bf16_case(size_t m, size_t n, size_t k, bool transposed
 
 static void check_matmul_bf16(void)
 {
-    static const size_t rows[] = {0, 1, 5, 6, 7, 13}, columns[] = {0, 1, 4, 15, 16, 17, 33, 64, 75};
-    static const size_t depths[] = {0, 1, 2, 17, 64};
+    static const size_t rows[] = {0, 1, 5, 6, 7, 13, 27}, columns[] = {0, 1, 4, 15, 16, 17, 33, 48, 64, 75};
+    static const size_t depths[] = {0, 1, 2, 17, 64, 257};
     for EACH (m, rows)
         for EACH (n, columns)
             for EACH (k, depths)

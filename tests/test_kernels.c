@@ -52,7 +52,7 @@ static void check_matmul_case(size_t m, size_t n, size_t k, bool transposed, boo
 static void check_matmul(void)
 {
     static const size_t rows[] = {0, 1, 2, 3, 4, 6, 11, 13, 14, 15, 27, 64, 70};
-    static const size_t columns[] = {0, 1, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 75};
+    static const size_t columns[] = {0, 1, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 64, 75};
     static const size_t depths[] = {0, 1, 2, 17, 64, 255, 256, 257};
     for EACH (m, rows)
         for EACH (n, columns)
@@ -549,7 +549,7 @@ int main(void)
     static trial trials[most_tables * check_count];
     static struct CMUnitTest tests[most_tables * check_count];
     size_t count = 0;
-    for (size_t set = 1; set < most_tables && brt_kernels_at(set); set++)
+    for (size_t set = 1; set <= most_tables && brt_kernels_at(set); set++)
         for (size_t c = 0; c < check_count; c++, count++) {
             trial *t = &trials[count];
             t->table = brt_kernels_at(set);

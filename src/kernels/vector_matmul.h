@@ -1,8 +1,9 @@
-/* Matrix products and transposition. */
+/* Matrix products, of floats or of pairs of bf16 numbers, and transposition. */
 #ifndef BRT_KERNELS_VECTOR_MATMUL_H
 #define BRT_KERNELS_VECTOR_MATMUL_H
 
 #include "vector.h"
+#include "vector_pairs.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -22,6 +23,7 @@ enum {
     tile_vectors = 2,
 #endif
     tile_columns = tile_vectors * lanes,
+    most_tile_rows = 2 * tile_rows, /* of the narrow tiles for the last columns */
     /* Rows of b taken at a time: a panel of tile_columns of them stays in the second-level cache (64 KiB on AVX-512)
      * while the rows of a pass by. */
     block_depth = 256,
@@ -30,20 +32,34 @@ enum {
     least_rows_to_pack = 8 * tile_rows,
 };
 
-/* The left matrix of a product: element (i, p) at data[i * row + p * column]. */
+/* Rows of a tile that is narrower: as many sums as the registers hold, which hide each other's latency. */
+static inline size_t rows_of_tile(size_t vectors)
+{
+    size_t rows = tile_rows * tile_vectors / vectors;
+    return rows < most_tile_rows ? rows : most_tile_rows;
+}
+
+/* The left matrix of a product: element (i, p) at data[i * row + p * column]. In bf16 an element of a and b is a pair, a
+ * float's 32 bits to loads. */
 typedef struct left_matrix {
     const float *data;
     size_t row, column;
 } left_matrix;
 
-/* c[rows, vectors * lanes] (+)= a[rows, depth] b[depth, vectors * lanes]; rows and vectors are constants at every
+/* sum + a b, or plus both products of each lane's pairs */
+static inline __attribute__((always_inline)) vec multiply_add(bool bf16, vec sum, vec a, vec b)
+{
+    return bf16 ? add_pair_products(sum, a, b) : sum + a * b;
+}
+
+/* c[rows, vectors * lanes] (+)= a[rows, depth] b[depth, vectors * lanes]; bf16, rows and vectors are constants at every
  * call. */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t depth,
+static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_t rows, size_t vectors, size_t depth,
                                                                 left_matrix a, const float *b, size_t b_row, float *c,
                                                                 size_t c_row, bool accumulate)
 {
-    vec sum[tile_rows][tile_vectors];
-#pragma GCC unroll 8
+    vec sum[most_tile_rows][tile_vectors];
+#pragma GCC unroll 16
     for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++)
@@ -53,38 +69,45 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++)
             row[v] = vec_load(b + v * lanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 8
             for (size_t v = 0; v < vectors; v++)
-                sum[i][v] += a.data[i * a.row] * row[v];
+                sum[i][v] = multiply_add(bf16, sum[i][v], vec_splat(a.data[i * a.row]), row[v]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++)
             vec_store(c + i * c_row + v * lanes, sum[i][v]);
 }
 
-/* The same for any number of rows: whole tiles, then tiles of a power of two. vectors is a constant at every call. */
-static inline __attribute__((always_inline)) void multiply_panel(size_t vectors, size_t m, size_t depth, left_matrix a,
-                                                                 const float *b, size_t b_row, float *c, size_t c_row,
-                                                                 bool accumulate)
+/* The same for any number of rows: whole tiles, then tiles of a power of two. bf16 and vectors are constants at every
+ * call. */
+static inline __attribute__((always_inline)) void multiply_panel(bool bf16, size_t vectors, size_t m, size_t depth,
+                                                                 left_matrix a, const float *b, size_t b_row, float *c,
+                                                                 size_t c_row, bool accumulate)
 {
-    static_assert(tile_rows < 8, "the rest of the rows takes tiles of 4, 2 and 1");
+    static_assert(most_tile_rows < 16, "the rest of the rows takes tiles of 8, 4, 2 and 1");
     size_t left = m;
-    for (; left >= tile_rows; left -= tile_rows, a.data += tile_rows * a.row, c += tile_rows * c_row)
-        multiply_tile(tile_rows, vectors, depth, a, b, b_row, c, c_row, accumulate);
+    for (; left >= rows_of_tile(vectors); left -= rows_of_tile(vectors)) {
+        multiply_tile(bf16, rows_of_tile(vectors), vectors, depth, a, b, b_row, c, c_row, accumulate);
+        a.data += rows_of_tile(vectors) * a.row, c += rows_of_tile(vectors) * c_row;
+    }
+    if (rows_of_tile(vectors) > 8 && left >= 8) {
+        multiply_tile(bf16, 8, vectors, depth, a, b, b_row, c, c_row, accumulate);
+        left -= 8, a.data += 8 * a.row, c += 8 * c_row;
+    }
     if (left >= 4) {
-        multiply_tile(4, vectors, depth, a, b, b_row, c, c_row, accumulate);
+        multiply_tile(bf16, 4, vectors, depth, a, b, b_row, c, c_row, accumulate);
         left -= 4, a.data += 4 * a.row, c += 4 * c_row;
     }
     if (left >= 2) {
-        multiply_tile(2, vectors, depth, a, b, b_row, c, c_row, accumulate);
+        multiply_tile(bf16, 2, vectors, depth, a, b, b_row, c, c_row, accumulate);
         left -= 2, a.data += 2 * a.row, c += 2 * c_row;
     }
     if (left)
-        multiply_tile(1, vectors, depth, a, b, b_row, c, c_row, accumulate);
+        multiply_tile(bf16, 1, vectors, depth, a, b, b_row, c, c_row, accumulate);
 }
 
 /* What is needed of b for the last n % lanes columns of c, filled with zeros to a whole vector. */
@@ -96,61 +119,90 @@ static void pack_panel(size_t depth, size_t columns, const float *b, size_t b_ro
 }
 
 /* c[m, tile_columns] (+)= a[m, depth] b[depth, tile_columns] */
-static void multiply_wide(size_t m, size_t depth, left_matrix a, const float *b, size_t b_row, float *c, size_t c_row,
-                          bool accumulate)
+static inline __attribute__((always_inline)) void multiply_wide(bool bf16, size_t m, size_t depth, left_matrix a,
+                                                                const float *b, size_t b_row, float *c, size_t c_row,
+                                                                bool accumulate)
 {
     float panel[block_depth * tile_columns];
     bool packed = m >= least_rows_to_pack && b_row > 2 * tile_columns;
     if (packed)
         pack_panel(depth, tile_columns, b, b_row, panel, tile_columns);
-    multiply_panel(tile_vectors, m, depth, a, packed ? panel : b, packed ? tile_columns : b_row, c, c_row, accumulate);
+    multiply_panel(bf16, tile_vectors, m, depth, a, packed ? panel : b, packed ? tile_columns : b_row, c, c_row,
+                   accumulate);
+}
+
+/* c[m, vectors * lanes] for fewer vectors than tile_vectors. */
+static inline __attribute__((always_inline)) void multiply_narrow(bool bf16, size_t vectors, size_t m, size_t depth,
+                                                                  left_matrix a, const float *b, size_t b_row, float *c,
+                                                                  size_t c_row, bool accumulate)
+{
+    if (tile_vectors > 3 && vectors == 3)
+        multiply_panel(bf16, 3, m, depth, a, b, b_row, c, c_row, accumulate);
+    else if (tile_vectors > 2 && vectors == 2)
+        multiply_panel(bf16, 2, m, depth, a, b, b_row, c, c_row, accumulate);
+    else if (vectors == 1)
+        multiply_panel(bf16, 1, m, depth, a, b, b_row, c, c_row, accumulate);
 }
 
 /* c[m, columns] for fewer columns than a vector has: through a tile of whole vectors. */
-static void multiply_last_columns(size_t m, size_t columns, size_t depth, left_matrix a, const float *b, size_t b_row,
-                                  float *c, size_t c_row, bool accumulate)
+static inline __attribute__((always_inline)) void multiply_last_columns(bool bf16, size_t m, size_t columns,
+                                                                        size_t depth, left_matrix a, const float *b,
+                                                                        size_t b_row, float *c, size_t c_row,
+                                                                        bool accumulate)
 {
-    float panel[block_depth * lanes], tile[tile_rows * lanes];
+    enum { height = most_tile_rows };
+    float panel[block_depth * lanes], tile[height * lanes];
     pack_panel(depth, columns, b, b_row, panel, lanes);
-    for (size_t i = 0; i < m; i += tile_rows) {
-        size_t rows = m - i < tile_rows ? m - i : tile_rows;
+    for (size_t i = 0; i < m; i += height) {
+        size_t rows = m - i < height ? m - i : height;
         for (size_t r = 0; accumulate && r < rows; r++)
             memcpy(tile + r * lanes, c + (i + r) * c_row, columns * sizeof *c);
         left_matrix part = {a.data + i * a.row, a.row, a.column};
-        multiply_panel(1, rows, depth, part, panel, lanes, tile, lanes, accumulate);
+        multiply_panel(bf16, 1, rows, depth, part, panel, lanes, tile, lanes, accumulate);
         for (size_t r = 0; r < rows; r++)
             memcpy(c + (i + r) * c_row, tile + r * lanes, columns * sizeof *c);
     }
 }
 
-/* c[m, n] (+)= a[m, depth] b[depth, n] with depth <= block_depth: wide panels, then narrow ones, then less than a
+/* c[m, n] (+)= a[m, depth] b[depth, n] with depth <= block_depth: wide panels, then a narrow one, then less than a
  * vector. */
-static void multiply_block(size_t m, size_t n, size_t depth, left_matrix a, const float *b, size_t b_row, float *c,
-                           size_t c_row, bool accumulate)
+static inline __attribute__((always_inline)) void multiply_block(bool bf16, size_t m, size_t n, size_t depth,
+                                                                 left_matrix a, const float *b, size_t b_row, float *c,
+                                                                 size_t c_row, bool accumulate)
 {
     size_t j = 0;
     for (; j + tile_columns <= n; j += tile_columns)
-        multiply_wide(m, depth, a, b + j, b_row, c + j, c_row, accumulate);
-    if (tile_vectors > 2 && j + 2 * lanes <= n) {
-        multiply_panel(2, m, depth, a, b + j, b_row, c + j, c_row, accumulate);
-        j += 2 * lanes;
-    }
-    if (j + lanes <= n) {
-        multiply_panel(1, m, depth, a, b + j, b_row, c + j, c_row, accumulate);
-        j += lanes;
-    }
+        multiply_wide(bf16, m, depth, a, b + j, b_row, c + j, c_row, accumulate);
+    size_t vectors = (n - j) / lanes;
+    multiply_narrow(bf16, vectors, m, depth, a, b + j, b_row, c + j, c_row, accumulate);
+    j += vectors * lanes;
     if (j < n)
-        multiply_last_columns(m, n - j, depth, a, b + j, b_row, c + j, c_row, accumulate);
+        multiply_last_columns(bf16, m, n - j, depth, a, b + j, b_row, c + j, c_row, accumulate);
+}
+
+/* bf16 is a constant at every call. */
+static inline __attribute__((always_inline)) void multiply_blocks(bool bf16, size_t m, size_t n, size_t k,
+                                                                  left_matrix a, const float *b, size_t b_row, float *c,
+                                                                  size_t c_row, bool accumulate)
+{
+    for (size_t p = 0; p == 0 || p < k; p += block_depth) {
+        size_t depth = k - p < block_depth ? k - p : block_depth;
+        left_matrix part = {a.data + p * a.column, a.row, a.column};
+        multiply_block(bf16, m, n, depth, part, b + p * b_row, b_row, c, c_row, accumulate || p > 0);
+    }
 }
 
 static void matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
                    size_t b_row, real *c, size_t c_row, bool accumulate)
 {
-    for (size_t p = 0; p == 0 || p < k; p += block_depth) {
-        size_t depth = k - p < block_depth ? k - p : block_depth;
-        multiply_block(m, n, depth, (left_matrix){a + p * a_column, a_row, a_column}, b + p * b_row, b_row, c, c_row,
-                       accumulate || p > 0);
-    }
+    multiply_blocks(false, m, n, k, (left_matrix){a, a_row, a_column}, b, b_row, c, c_row, accumulate);
+}
+
+static void matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
+                        const uint32_t *b, size_t b_row, real *c, size_t c_row, bool accumulate)
+{
+    left_matrix left = {(const float *)(const void *)a, a_row, a_column};
+    multiply_blocks(true, m, n, k, left, (const float *)(const void *)b, b_row, c, c_row, accumulate);
 }
 
 /* ---- few rows times many ------------------------------------------------------------------------------- */
