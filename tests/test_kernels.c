@@ -32,6 +32,7 @@ static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 
      element##_ < sizeof(list) / sizeof(list)[0] && (element = (list)[element##_], true); element##_++)
 
 #include "bf16_checks.h"
+#include "stored_checks.h"
 
 /* ---- matrix products ------------------------------------------------------------------------------------ */
 
@@ -521,7 +522,7 @@ static const check checks[] = {
     {"not a number", check_not_a_number},
 };
 
-enum { check_count = sizeof checks / sizeof checks[0], most_tables = 4 };
+enum { check_count = sizeof checks / sizeof checks[0], most_tables = 5 };
 
 typedef struct trial {
     const brt_kernels *table;

@@ -92,6 +92,30 @@ static work bench_to_bf16(const brt_kernels *kernels, arrays *x)
     return passes_over(numbers, 1.5);
 }
 
+static work bench_widen_bf16(const brt_kernels *kernels, arrays *x)
+{
+    kernels->widen_bf16(numbers, x->bf16, x->a);
+    return passes_over(numbers, 1.5);
+}
+
+static work bench_to_int8(const brt_kernels *kernels, arrays *x)
+{
+    kernels->to_int8(heads, head, x->a, head, (int8_t *)x->b, x->c);
+    return passes_over(numbers, 1.25);
+}
+
+static work bench_widen_int8(const brt_kernels *kernels, arrays *x)
+{
+    kernels->widen_int8(numbers, (const int8_t *)x->bf16, x->a);
+    return passes_over(numbers, 1.25);
+}
+
+static work bench_scale_columns(const brt_kernels *kernels, arrays *x)
+{
+    kernels->scale_columns(rows, dim, x->ones, x->a, dim, x->b, dim, false);
+    return passes_over(rows * dim, 2);
+}
+
 static work bench_pair_rows(const brt_kernels *kernels, arrays *x)
 {
     kernels->pair_rows(tile_keys, head, x->a, head, (uint32_t *)(void *)x->b, head);
@@ -241,6 +265,20 @@ static work bench_softmax_step(const brt_kernels *kernels, arrays *x)
     kernels->softmax_step(tile_rows, tile_keys, (real)0.125, NULL, x->a, tile_keys, x->d, x->d + tile_rows, head, x->b,
                           head);
     return passes_over(tile_rows * tile_keys, 2);
+}
+
+static work bench_exp_sum(const brt_kernels *kernels, arrays *x)
+{
+    real sum;
+    kernels->exp_sum(numbers, (real)0.125, 1, x->a, &sum);
+    return passes_over(numbers, 2);
+}
+
+static work bench_collect_least(const brt_kernels *kernels, arrays *x)
+{
+    size_t count;
+    kernels->collect_least(numbers, (real)1.49, x->a, (uint32_t *)(void *)x->b, &count); /* the largest 1 % */
+    return passes_over(numbers, 1);
 }
 
 static work bench_softmax_tile_backward(const brt_kernels *kernels, arrays *x)

@@ -64,6 +64,41 @@ static void matvec(size_t m, size_t n, size_t k, const real *x, size_t x_stride,
         }
 }
 
+static void widen_bf16(size_t n, const uint16_t *x, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = value_of_bf16(x[i]);
+}
+
+static void widen_int8(size_t n, const int8_t *x, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i];
+}
+
+static void to_int8(size_t rows, size_t dim, const real *x, size_t x_stride, int8_t *y, real *scale)
+{
+    for (size_t r = 0; r < rows; r++, x += x_stride, y += dim) {
+        real most = 0;
+        for (size_t i = 0; i < dim; i++)
+            most = fmax(most, fabs(x[i]));
+        real inverse = most > (real)1e-30 ? 127 / most : 0;
+        scale[r] = most / 127;
+        for (size_t i = 0; i < dim; i++)
+            y[i] = (int8_t)rint(x[i] * inverse);
+    }
+}
+
+static void scale_columns(size_t m, size_t n, const real *factor, const real *x, size_t x_stride, real *y,
+                          size_t y_stride, bool accumulate)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            real product = x[i * x_stride + j] * factor[j];
+            y[i * y_stride + j] = accumulate ? y[i * y_stride + j] + product : product;
+        }
+}
+
 static void transpose(size_t rows, size_t columns, const real *x, size_t x_stride, real *y, size_t y_stride)
 {
     for (size_t i = 0; i < rows; i++)
@@ -331,6 +366,23 @@ static void softmax_step(size_t rows, size_t keys, real scale, const size_t *vis
         for (size_t i = 0; i < dim; i++)
             out[i] *= change;
     }
+}
+
+static void exp_sum(size_t n, real scale, real most, real *x, real *sum)
+{
+    *sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = exp(scale * (x[i] - most));
+        *sum += x[i];
+    }
+}
+
+static void collect_least(size_t n, real least, const real *x, uint32_t *list, size_t *count)
+{
+    *count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(x[i] < least))
+            list[(*count)++] = (uint32_t)i;
 }
 
 static void softmax_tile_backward(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,

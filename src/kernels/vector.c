@@ -11,6 +11,7 @@
 #include "vector_peak.h"
 #include "vector_rows.h"
 #include "vector_softmax.h"
+#include "vector_stored.h"
 
 #define BRT_TABLE_OF(set) brt_kernels_##set
 #define BRT_TABLE(set) BRT_TABLE_OF(set)

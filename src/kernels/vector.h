@@ -123,7 +123,8 @@ static inline float vec_largest(vec v)
 /* ---- what sets do differently ------------------------------------------------------------------------ */
 
 /* vec_max(a, b) is b where either is not a number (as the x86 instruction has it), vec_min too.
- * vec_load_part reads only the first `count` < lanes lanes, the rest are 0; vec_store_part writes only those. */
+ * vec_load_part reads only the first `count` < lanes lanes, the rest are 0; vec_store_part writes only those.
+ * vec_mask_bits has bit i set where lane i of a mask is. */
 
 #if defined(__AVX512F__) && BRT_VECTOR_BYTES == 64
 
@@ -152,6 +153,11 @@ static inline void vec_store_part(float *p, size_t count, vec v)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
 }
 
+static inline unsigned vec_mask_bits(ivec mask)
+{
+    return (unsigned)_mm512_movepi32_mask((__m512i)mask);
+}
+
 #elif defined(__AVX__) && BRT_VECTOR_BYTES == 32
 
 static inline vec vec_max(vec a, vec b)
@@ -177,6 +183,11 @@ static inline vec vec_load_part(const float *p, size_t count)
 static inline void vec_store_part(float *p, size_t count, vec v)
 {
     _mm256_maskstore_ps(p, (__m256i)(vec_index() < (int32_t)count), (__m256)v);
+}
+
+static inline unsigned vec_mask_bits(ivec mask)
+{
+    return (unsigned)_mm256_movemask_ps((__m256)mask);
 }
 
 #else
@@ -211,6 +222,14 @@ static inline void vec_store_part(float *p, size_t count, vec v)
 {
     for (size_t i = 0; i < count; i++)
         p[i] = v[i];
+}
+
+static inline unsigned vec_mask_bits(ivec mask)
+{
+    unsigned bits = 0;
+    for (int i = 0; i < lanes; i++)
+        bits |= (unsigned)(mask[i] & 1) << i;
+    return bits;
 }
 
 #endif

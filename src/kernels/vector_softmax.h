@@ -75,6 +75,11 @@ static void softmax_step(size_t rows, size_t keys, real factor, const size_t *vi
     }
 }
 
+static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
+{
+    *sum = exponentials(n, factor, most, x);
+}
+
 static void softmax_tile_backward(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
                                   size_t scores_stride, const real *maximum, const real *log_sum, const real *delta,
                                   real *dp, size_t dp_stride)

@@ -1,0 +1,23 @@
+/* A soft choice of k out of n by their scores s, as CoLT5 (Ainslie et al. 2023) routes tokens: the weights p that
+ *   maximise  sum of p_i s_i + epsilon * entropy of p  with  sum of p_i = k,  0 <= p_i <= 1,
+ * which are p_i = min(1, exp((s_i + a) / epsilon)). Coordinate descent on the dual finds a step by step:
+ *   a <- epsilon (log k - log sum of exp(min(s_i, -a) / epsilon)).
+ * Its limit has a closed form: with m weights at 1, those of the largest scores,
+ *   a = epsilon (log(k - m) - log sum over the others of exp(s_i / epsilon)),
+ * and m is the one number for which the m-th largest score + a >= 0 and the next + a < 0. */
+#ifndef BRT_OPS_COORDINATE_DESCENT_H
+#define BRT_OPS_COORDINATE_DESCENT_H
+
+#include "../tensor/tape.h"
+
+/* a. `largest` [count], descending, holds the ceil(k) largest scores or all; log_rest is log of the sum of
+ * exp(s_i / epsilon) over all others (-infinity: there are none). Infinity, weights of 1, when there are no more than k
+ * scores. *saturated becomes m. */
+double brt_coordinate_descent(size_t count, const real *largest, double log_rest, double k, double epsilon,
+                              size_t *saturated);
+
+/* scores [rows, n] -> p [rows, n]. Backward, over U, where p_i < 1:
+ *   ds_i = p_i / epsilon (dp_i - sum over U of p_j dp_j / sum over U of p_j),  0 elsewhere. */
+brt_tensor *brt_op_coordinate_descent(brt_tape *tape, brt_tensor *scores, double k, double epsilon);
+
+#endif

@@ -1,0 +1,479 @@
+/* A long memory and what looks it up: the ring, the choice of the largest scores, the solver, the whole operation. */
+#include "base/rng.h"
+#include "base/size.h"
+#include "ops/coordinate_descent.h"
+#include "ops/route.h"
+#include "ops/top_scores.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void assert_ok(brt_status status)
+{
+    if (status != BRT_OK)
+        fail_msg("%s: %s", brt_status_name(status), brt_last_error());
+}
+
+static void *make(size_t bytes)
+{
+    void *memory = calloc(bytes + 1, 1);
+    assert_non_null(memory);
+    return memory;
+}
+
+static float *draw(size_t count, uint64_t stream, double spread)
+{
+    float *x = make(count * sizeof *x);
+    for (size_t i = 0; i < count; i++)
+        x[i] = (float)(spread * brt_rng_normal(1, stream, i));
+    return x;
+}
+
+static const brt_kernels *chosen_kernels(void)
+{
+    const brt_kernels *kernels;
+    assert_ok(brt_kernels_select(&kernels));
+    return kernels;
+}
+
+/* ---- the solver --------------------------------------------------------------------------------------------- */
+
+static int descending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Coordinate descent as it is defined, step by step, from a = epsilon (log k - log n). */
+static double descend(size_t n, const float *scores, double k, double epsilon, int steps)
+{
+    double a = epsilon * (log(k) - log((double)n));
+    for (int step = 1; step < steps; step++) {
+        double most = -INFINITY, sum = 0;
+        for (size_t i = 0; i < n; i++)
+            most = fmax(most, fmin((double)scores[i], -a) / epsilon);
+        for (size_t i = 0; i < n; i++)
+            sum += exp(fmin((double)scores[i], -a) / epsilon - most);
+        a = epsilon * (log(k) - most - log(sum));
+    }
+    return a;
+}
+
+static double weight(float score, double a, double epsilon)
+{
+    return exp(fmin((double)score + a, 0) / epsilon);
+}
+
+static void check_solver(size_t n, double spread, double k, double epsilon)
+{
+    float *scores = draw(n, 3, spread);
+    size_t listed = brt_min_size(n, (size_t)ceil(k)), saturated, full = 0;
+    double slow = descend(n, scores, k, epsilon, 10000), rest = 0, sum = 0;
+    qsort(scores, n, sizeof *scores, descending);
+    for (size_t i = listed; i < n; i++)
+        rest += exp(((double)scores[i] - (double)scores[listed]) / epsilon);
+    double log_rest = listed < n ? (double)scores[listed] / epsilon + log(rest) : -INFINITY;
+    double a = brt_coordinate_descent(listed, scores, log_rest, k, epsilon, &saturated);
+    for (size_t i = 0; i < n; i++) {
+        double p = weight(scores[i], a, epsilon), want = weight(scores[i], slow, epsilon);
+        if (!(fabs(p - want) < 1e-5))
+            fail_msg("n %zu, spread %g, k %g, epsilon %g: weight %zu is %.9g, after 10,000 steps %.9g", n, spread, k,
+                     epsilon, i, p, want);
+        sum += p;
+        full += (double)scores[i] + a >= 0;
+    }
+    assert_true(fabs(sum - k) < 1e-9 * k);
+    assert_int_equal(full, saturated);
+    free(scores);
+}
+
+/* With sharp weights (a large spread, a small epsilon) and a whole k, ten thousand steps do not suffice. */
+static void test_solver(void **state)
+{
+    (void)state;
+    check_solver(300, 1, 18, 0.3);
+    for (double spread = 0.1; spread < 10; spread *= 6)
+        for (double epsilon = 0.03; epsilon < 2; epsilon *= 5) {
+            check_solver(300, spread, 18.5, epsilon);
+            check_solver(37, spread, 4.5, epsilon);
+            check_solver(20, spread, 19.5, epsilon);
+        }
+    check_solver(5, 1, 0.5, 0.3);
+}
+
+/* ---- the largest scores -------------------------------------------------------------------------------------- */
+
+static bool comes_before(const float *scores, size_t i, size_t j)
+{
+    return scores[i] > scores[j] || (scores[i] == scores[j] && i < j);
+}
+
+static void check_selection(const brt_kernels *kernels, size_t n, const float *scores, size_t count)
+{
+    uint32_t *histogram = make(BRT_TOP_BINS * sizeof *histogram), *list = make(n * sizeof *list);
+    brt_top_count(n, scores, histogram);
+    size_t kept = brt_top_select(kernels, n, scores, histogram, count, list);
+    assert_int_equal(kept, brt_min_size(n, count));
+    for (size_t i = 0, at = 0; i < n; i++) {
+        size_t before = 0;
+        for (size_t j = 0; j < n; j++)
+            before += comes_before(scores, j, i);
+        if (before < count)
+            assert_int_equal(list[at++], i);
+    }
+    free(histogram);
+    free(list);
+}
+
+static void test_selection(void **state)
+{
+    static const size_t counts[] = {0, 1, 2, 5, 100, 299, 300, 301, 1000};
+    const brt_kernels *kernels;
+    (void)state;
+    float *scores = draw(300, 4, 1), *ties = draw(300, 5, 1), *same = make(300 * sizeof *same);
+    for (size_t i = 0; i < 300; i++)
+        ties[i] = i % 50 == 7 ? -INFINITY : i % 50 == 9 ? INFINITY : roundf(ties[i] * 4);
+    for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
+        for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+            check_selection(kernels, 300, scores, counts[i]);
+            check_selection(kernels, 300, ties, counts[i]);
+            check_selection(kernels, 300, same, counts[i]);
+            check_selection(kernels, 0, same, counts[i]);
+        }
+    free(scores);
+    free(ties);
+    free(same);
+}
+
+/* ---- the ring ------------------------------------------------------------------------------------------------ */
+
+enum { ring_rows = 2, ring_heads = 3, ring_dim = 20 };
+
+/* What is written at a position, [rows, 1, keys | values]. */
+static float *raw_of(uint64_t position)
+{
+    return draw(ring_rows * 2 * ring_heads * ring_dim, 100 + position, 1);
+}
+
+static void append_positions(brt_ring *ring, size_t count)
+{
+    enum { raw = 2 * ring_heads * ring_dim };
+    float *block = make(ring_rows * count * raw * sizeof *block);
+    for (size_t i = 0; i < count; i++) {
+        float *one = raw_of(ring->end + i);
+        for (size_t row = 0; row < ring_rows; row++)
+            memcpy(block + (row * count + i) * raw, one + row * raw, raw * sizeof *one);
+        free(one);
+    }
+    brt_ring_append(ring, chosen_kernels(), 2, count, block);
+    free(block);
+}
+
+static void check_position(const brt_ring *ring, uint64_t position, double tolerance)
+{
+    float *raw = raw_of(position), out[ring_dim];
+    for (size_t row = 0; row < ring_rows; row++)
+        for (size_t head = 0; head < ring_heads; head++) {
+            const float *key = raw + (row * 2 * ring_heads + head) * ring_dim, *value = key + ring_heads * ring_dim;
+            double length = 0;
+            for (size_t i = 0; i < ring_dim; i++)
+                length += (double)key[i] * (double)key[i];
+            brt_ring_copy(ring, chosen_kernels(), &ring->key, row, head, position, out);
+            for (size_t i = 0; i < ring_dim; i++)
+                assert_true(fabs((double)out[i] - (double)key[i] / sqrt(length)) <= tolerance);
+            brt_ring_copy(ring, chosen_kernels(), &ring->value, row, head, position, out);
+            for (size_t i = 0; i < ring_dim; i++)
+                assert_true(fabs((double)(out[i] - value[i])) <= 5 * tolerance);
+        }
+    free(raw);
+}
+
+static void test_ring(void **state)
+{
+    static const double tolerances[] = {1e-7, 0x1p-9, 0.5 / 127};
+    (void)state;
+    for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
+        brt_ring_shape shape = {(brt_ring_type)type, ring_rows, ring_heads, ring_dim, 23};
+        brt_ring ring;
+        assert_ok(brt_ring_create(&ring, &shape));
+        for (size_t i = 0; i < 9; i++) {
+            append_positions(&ring, 7);
+            for (uint64_t p = ring.end < 23 ? 0 : ring.end - 23; p < ring.end; p++)
+                check_position(&ring, p, tolerances[type]);
+        }
+        assert_int_equal(ring.end, 63);
+        assert_int_equal(brt_ring_stretch(&ring, 45, 10), 1);
+        assert_int_equal(brt_ring_stretch(&ring, 46, 10), 10);
+        brt_ring_close(&ring);
+    }
+}
+
+/* ---- the operation -------------------------------------------------------------------------------------------- */
+
+enum { routes = 4, heads = 2, dim = 16 };
+
+typedef struct fixture {
+    brt_ring ring;
+    brt_routing how;
+    uint64_t begin[2];
+    size_t batch;
+    float *route, *droute, temperature[routes], dtemperature[routes];
+    float *null_key, *null_value, *dnull_key, *dnull_value;
+    float *key, *value, *dkey, *dvalue; /* outputs; their gradients */
+    size_t count;                       /* of an output */
+} fixture;
+
+/* A ring into which `written` positions went; rows remember all that is left of them. */
+static void open_fixture(fixture *f, brt_ring_type type, size_t batch, size_t readers, size_t slots, size_t written,
+                         size_t tokens)
+{
+    brt_ring_shape shape = {type, batch, heads, dim, slots};
+    size_t items = batch * readers, route_count = items * routes * dim, nulls = routes * dim;
+    *f = (fixture){.batch = batch, .count = items * routes * (tokens + 1) * dim};
+    assert_ok(brt_ring_create(&f->ring, &shape));
+    float *raw = draw(batch * written * 2 * heads * dim, 7, 1);
+    for (size_t first = 0, part; first < written; first += part) {
+        part = brt_min_size(slots, written - first);
+        brt_ring_append(&f->ring, chosen_kernels(), 2, part, raw + first * batch * 2 * heads * dim);
+    }
+    free(raw);
+    for (size_t row = 0; row < batch; row++)
+        f->begin[row] = written > slots ? written - slots : 0;
+    f->how = (brt_routing){.ring = &f->ring,
+                           .capacity = slots,
+                           .begin = f->begin,
+                           .end = f->ring.end,
+                           .readers = readers,
+                           .tokens = tokens};
+    f->route = draw(route_count, 8, 3);
+    f->droute = make(route_count * sizeof(float));
+    for (size_t r = 0; r < routes; r++)
+        f->temperature[r] = 8 + (float)r;
+    f->null_key = draw(nulls, 9, 1);
+    f->null_value = draw(nulls, 10, 1);
+    f->dnull_key = make(nulls * sizeof(float));
+    f->dnull_value = make(nulls * sizeof(float));
+    f->key = make(f->count * sizeof(float));
+    f->value = make(f->count * sizeof(float));
+    f->dkey = draw(f->count, 11, 1);
+    f->dvalue = draw(f->count, 12, 1);
+}
+
+static void close_fixture(fixture *f)
+{
+    float *const all[] = {f->route, f->droute, f->null_key, f->null_value, f->dnull_key, f->dnull_value,
+                          f->key,   f->value,  f->dkey,     f->dvalue};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    brt_ring_close(&f->ring);
+}
+
+/* Gives the gradients of both outputs. */
+static void give(brt_tape *tape, brt_node *node)
+{
+    fixture *const *f = node->attributes;
+    for (int i = 0; i < 2; i++) {
+        brt_gradient gradient = brt_gradient_open(tape, node->in[i]);
+        if (gradient.data)
+            memcpy(gradient.data, i ? (*f)->dvalue : (*f)->dkey, (*f)->count * sizeof(float));
+        brt_gradient_close(tape, node->in[i], gradient);
+    }
+}
+
+static void nothing(brt_tape *tape, brt_node *node)
+{
+    (void)tape, (void)node;
+}
+
+static const brt_op giving = {.name = "give", .forward = nothing, .backward = give, .starts_backward = true};
+
+static void play(brt_tape *tape, fixture *f)
+{
+    size_t items = f->batch * f->how.readers;
+    brt_tensor *route = brt_tape_external(tape, f->route, f->droute, BRT_SHAPE(items, routes * dim));
+    brt_tensor *temperature = brt_tape_external(tape, f->temperature, f->dtemperature, BRT_SHAPE(routes));
+    brt_tensor *null_key = brt_tape_external(tape, f->null_key, f->dnull_key, BRT_SHAPE(routes, dim));
+    brt_tensor *null_value = brt_tape_external(tape, f->null_value, f->dnull_value, BRT_SHAPE(routes, dim));
+    brt_routed out = brt_op_route(tape, route, temperature, null_key, null_value, &f->how);
+    if (brt_tape_running(tape)) {
+        memcpy(f->key, out.key->data, f->count * sizeof(float));
+        memcpy(f->value, out.value->data, f->count * sizeof(float));
+    }
+    brt_tape_push(tape, &(brt_node){.op = &giving, .in = {out.key, out.value}, .attributes = &f}, sizeof f);
+    if (brt_tape_recording(tape))
+        brt_tape_backward(tape);
+    brt_tape_reset(tape);
+}
+
+static void run(fixture *f, int threads, bool recording)
+{
+    brt_tape *tape;
+    assert_ok(brt_tape_create(&tape, chosen_kernels(), threads));
+    brt_tape_record(tape, recording);
+    play(tape, f);
+    assert_ok(brt_tape_commit(tape));
+    play(tape, f);
+    assert_ok(brt_tape_status(tape));
+    brt_tape_close(tape);
+}
+
+/* Of the i-th row of one route's keys or values. */
+static size_t output_at(const fixture *f, size_t reader, size_t route, size_t i)
+{
+    return ((reader * routes + route) * (f->how.tokens + 1) + i) * dim;
+}
+
+static double product(const float *a, const float *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Every key that is as close to the route as the furthest of those that were taken must have been taken, in order. */
+static void expect_best(const fixture *f, size_t reader, size_t route)
+{
+    const float *look = f->route + (reader * routes + route) * dim;
+    size_t row = reader / f->how.readers, taken = 1;
+    double furthest = INFINITY;
+    float key[dim], value[dim];
+    for (size_t i = 1; i <= f->how.tokens; i++)
+        furthest = fmin(furthest, product(look, f->key + output_at(f, reader, route, i)));
+    for (uint64_t p = f->begin[row]; p < f->how.end; p++) {
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.key, row, route * heads / routes, p, key);
+        if (product(look, key) < furthest)
+            continue;
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.value, row, route * heads / routes, p, value);
+        assert_true(taken <= f->how.tokens);
+        assert_memory_equal(key, f->key + output_at(f, reader, route, taken), sizeof key);
+        assert_memory_equal(value, f->value + output_at(f, reader, route, taken), sizeof value);
+        taken++;
+    }
+    assert_int_equal(taken, f->how.tokens + 1);
+    assert_memory_equal(f->null_key + route * dim, f->key + output_at(f, reader, route, 0), sizeof key);
+    assert_memory_equal(f->null_value + route * dim, f->value + output_at(f, reader, route, 0), sizeof key);
+}
+
+/* Rings that have gone round, of every type; with and without what the backward pass needs, the same is taken. */
+static void test_best_keys(void **state)
+{
+    (void)state;
+    for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++)
+        for (int recording = 0; recording <= 1; recording++) {
+            fixture f;
+            open_fixture(&f, (brt_ring_type)type, 2, 2, 9000, 15000, 30);
+            f.begin[1] += 100;
+            run(&f, 2, recording);
+            for (size_t reader = 0; reader < 4; reader++)
+                for (size_t route = 0; route < routes; route++)
+                    expect_best(&f, reader, route);
+            close_fixture(&f);
+        }
+}
+
+/* A row that remembers no more than is taken: everything, oldest first, after unused rows of zeros. */
+static void test_short_memories(void **state)
+{
+    static const size_t lengths[2] = {20, 0};
+    (void)state;
+    fixture f;
+    open_fixture(&f, BRT_RING_F32, 2, 1, 50, 70, 30);
+    for (size_t row = 0; row < 2; row++)
+        f.begin[row] = f.how.end - lengths[row];
+    run(&f, 2, true);
+    for (size_t row = 0; row < 2; row++) {
+        size_t unused = brt_routing_first_key(30, lengths[row]);
+        float zero[dim] = {0}, key[dim];
+        assert_int_equal(unused, 30 - lengths[row]);
+        for (size_t i = 0; i < unused; i++)
+            assert_memory_equal(zero, f.key + output_at(&f, row, 1, i), sizeof zero);
+        assert_memory_equal(f.null_key + dim, f.key + output_at(&f, row, 1, unused), sizeof key);
+        for (size_t i = 0; i < lengths[row]; i++) {
+            brt_ring_copy(&f.ring, chosen_kernels(), &f.ring.key, row, 0, f.begin[row] + i, key);
+            assert_memory_equal(key, f.key + output_at(&f, row, 1, unused + 1 + i), sizeof key);
+        }
+    }
+    for (size_t i = 0; i < 2 * routes * dim; i++)
+        assert_true(f.droute[i] == 0);
+    close_fixture(&f);
+}
+
+/* One key among 250,000. */
+static void test_planted_key(void **state)
+{
+    enum { planted = 123456 };
+    (void)state;
+    for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
+        fixture f;
+        float value[dim];
+        bool found = false;
+        open_fixture(&f, (brt_ring_type)type, 1, 1, 250000, 250000, 64);
+        brt_ring_copy(&f.ring, chosen_kernels(), &f.ring.key, 0, 1, planted, f.route + 3 * dim);
+        brt_ring_copy(&f.ring, chosen_kernels(), &f.ring.value, 0, 1, planted, value);
+        run(&f, 2, true);
+        for (size_t i = 1; i <= 64; i++)
+            found = found || memcmp(value, f.value + output_at(&f, 0, 3, i), sizeof value) == 0;
+        assert_true(found);
+        close_fixture(&f);
+    }
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
+        fixture one, more;
+        open_fixture(&one, (brt_ring_type)type, 2, 2, 20000, 30000, 100);
+        run(&one, 1, true);
+        for (int threads = 2; threads <= 3; threads++) {
+            open_fixture(&more, (brt_ring_type)type, 2, 2, 20000, 30000, 100);
+            run(&more, threads, true);
+            assert_memory_equal(one.key, more.key, one.count * sizeof(float));
+            assert_memory_equal(one.value, more.value, one.count * sizeof(float));
+            assert_memory_equal(one.droute, more.droute, 4 * routes * dim * sizeof(float));
+            assert_memory_equal(one.dtemperature, more.dtemperature, sizeof one.dtemperature);
+            assert_memory_equal(one.dnull_key, more.dnull_key, routes * dim * sizeof(float));
+            close_fixture(&more);
+        }
+        close_fixture(&one);
+    }
+}
+
+/* Drawn tokens stand in order, differ between readers, and are the same each time. */
+static void test_random_choice(void **state)
+{
+    (void)state;
+    fixture f, again;
+    open_fixture(&f, BRT_RING_F32, 1, 2, 5000, 5000, 40);
+    open_fixture(&again, BRT_RING_F32, 1, 2, 5000, 5000, 40);
+    f.how.random = again.how.random = true;
+    f.how.first_draw = again.how.first_draw = 17;
+    run(&f, 2, true);
+    again.route[0] += 1;
+    run(&again, 1, false);
+    assert_memory_equal(f.key, again.key, f.count * sizeof(float));
+    assert_memory_not_equal(f.key, f.key + output_at(&f, 1, 0, 0), dim * 41 * sizeof(float));
+    for (size_t i = 0; i < 2 * routes * dim; i++)
+        assert_true(f.droute[i] == 0);
+    close_fixture(&f);
+    close_fixture(&again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_solver),        cmocka_unit_test(test_selection),     cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_best_keys),     cmocka_unit_test(test_short_memories), cmocka_unit_test(test_planted_key),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_random_choice),
+    };
+    return cmocka_run_group_tests_name("routing", tests, NULL, NULL);
+}
