@@ -176,7 +176,7 @@ typedef struct case_query {
 /* Of the bias of a key that the query sees. */
 static inline size_t bias_index(const attention_case *c, const case_query *q, size_t key)
 {
-    return q->head * case_span(c) + case_span(c) - 1 - (c->first_query + q->query - key);
+    return q->head * case_span(c) + c->first_query + q->query - key;
 }
 
 /* p [keys] = softmax of what the query sees; all 0 when that is nothing. Returns the sum's logarithm. */

@@ -28,7 +28,8 @@ enum {
 typedef struct job {
     const brt_kernels *kernels;
     const attention *a;
-    const real *query, *key, *value, *bias;
+    const real *query, *key, *value;
+    const real *bias;               /* [key_heads * heads, span], backwards: keys come in the order of falling distance */
     real *out;
     real *maximum, *log_sum;        /* [batch, rows], of q . k + bias and its softmax, for the backward pass; or NULL */
     real *log_sum_exp;              /* [batch, rows] or NULL; in backward its gradient */
@@ -46,6 +47,19 @@ typedef struct job {
 /* ---- scores ------------------------------------------------------------------------------------------- */
 
 static const real hidden = -1e30f; /* a score that exp takes to 0 */
+
+/* Every row of x [rows, span] backwards, added to y. */
+static void add_reversed(size_t rows, size_t span, const real *x, real *y)
+{
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < span; i++)
+            y[row * span + i] += x[row * span + span - 1 - i];
+}
+
+static size_t bias_count(const attention *a)
+{
+    return a->key_heads * a->how.heads * a->span;
+}
 
 /* Scores of a row over keys [first, first + count): adds the bias to those that it sees, hides those before its window.
  * Those after its last key are count_visible's. */
@@ -68,44 +82,6 @@ static void place_tile_scores(const job *j, const tile *t, const key_range *keys
         return;
     for (size_t i = 0; i < t->count; i++)
         place_scores(j, t->batch_row, t->first + i, keys->first, keys->count, scores + i * key_tile);
-}
-
-/* ---- places ------------------------------------------------------------------------------------------- */
-
-/* Of the tile's first row in query, [batch, rows, dim], and in maximum and log_sum, [batch, rows]. */
-static size_t query_index(const attention *a, const tile *t)
-{
-    return (t->batch_row * a->rows + t->first) * a->dim;
-}
-
-static size_t row_index(const attention *a, const tile *t)
-{
-    return t->batch_row * a->rows + t->first;
-}
-
-/* Of the tile's i-th row in out: key heads stand beside each other there. */
-static size_t out_index(const attention *a, const tile *t, size_t i)
-{
-    size_t queries = a->rows / a->how.heads, row = t->first + i, key_head = t->batch_row % a->key_heads;
-    size_t query = t->batch_row / a->key_heads * queries + row / a->how.heads;
-    return query * a->how.out_row + a->how.out_offset +
-           (key_head * a->how.heads + row % a->how.heads) * a->how.out_head;
-}
-
-static size_t key_index(const attention *a, size_t batch_row, size_t key)
-{
-    return (batch_row * a->key_rows + key) * a->dim;
-}
-
-/* Of a prepared tile. */
-static size_t prepared_index(const attention *a, size_t batch_row, size_t index)
-{
-    return (batch_row * a->key_tiles + index) * brt_tiles_key_reals(&a->tiles);
-}
-
-static size_t prepared_count(const attention *a)
-{
-    return prepared_index(a, a->batch, 0);
 }
 
 /* ---- steps both directions take ------------------------------------------------------------------------- */
@@ -276,6 +252,7 @@ static void join_chunks(const job *j, size_t query)
 typedef struct attributes {
     attention a;
     brt_tensor *key_tiles, *chunks; /* one of them */
+    brt_tensor *bias; /* or NULL */
     brt_tensor *scratch;
 } attributes;
 
@@ -288,10 +265,19 @@ static job make_job(brt_tape *tape, const brt_node *node, const attention *a)
                  .query = node->in[0]->data,
                  .key = node->in[1]->data,
                  .value = node->in[2]->data,
-                 .bias = node->in[3] ? node->in[3]->data : NULL,
                  .out = node->out[0]->data,
                  .maximum = sums,
                  .log_sum = sums ? sums + a->batch * a->rows : NULL};
+}
+
+/* `room` is NULL without a bias. */
+static void reverse_bias(job *j, const brt_node *node, const brt_tensor *room)
+{
+    if (!room)
+        return;
+    memset(room->data, 0, bias_count(j->a) * sizeof(real));
+    add_reversed(j->a->key_heads * j->a->how.heads, j->a->span, node->in[3]->data, room->data);
+    j->bias = room->data;
 }
 
 static void forward(brt_tape *tape, brt_node *node)
@@ -301,6 +287,7 @@ static void forward(brt_tape *tape, brt_node *node)
     int threads = brt_tape_threads(tape);
     job j = make_job(tape, node, a);
     j.log_sum_exp = node->out[2] ? node->out[2]->data : NULL;
+    reverse_bias(&j, node, taken->bias);
     j.scratch = taken->scratch->data;
     j.scratch_count = forward_scratch(a);
     if (taken->chunks) {
@@ -469,8 +456,8 @@ static void combine_bias(const job *j)
     const attention *a = j->a;
     size_t biases = a->how.heads * a->span;
     for (size_t part = 0; part < a->batch * a->groups; part++)
-        j->kernels->add(biases, j->partial_dbias + part * biases,
-                        j->dbias + part / a->groups % a->key_heads * biases);
+        add_reversed(a->how.heads, a->span, j->partial_dbias + part * biases,
+                     j->dbias + part / a->groups % a->key_heads * biases);
 }
 
 static void run_backward(brt_tape *tape, job *j)
@@ -491,8 +478,8 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient dquery = brt_gradient_open(tape, node->in[0]), dkey = brt_gradient_open(tape, node->in[1]);
     brt_gradient dvalue = brt_gradient_open(tape, node->in[2]);
     real *dbias = node->in[3] ? brt_gradient_accumulate(tape, node->in[3]) : NULL;
-    brt_tensor *partial_dbias =
-        node->in[3] ? brt_scratch(tape, a->batch * a->groups * a->how.heads * a->span) : NULL;
+    brt_tensor *bias = a->span ? brt_scratch(tape, bias_count(a)) : NULL;
+    brt_tensor *partial_dbias = a->span ? brt_scratch(tape, a->batch * a->groups * a->how.heads * a->span) : NULL;
     brt_tensor *tiles = brt_scratch(tape, 2 * prepared_count(a)), *partial = brt_scratch(tape, 2 * parts);
     brt_tensor *scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * scratch_count);
     if (brt_tape_running(tape)) {
@@ -507,6 +494,7 @@ static void backward(brt_tape *tape, brt_node *node)
         j.dvalue = dvalue.data;
         j.dbias = dbias;
         j.partial_dbias = partial_dbias ? partial_dbias->data : NULL;
+        reverse_bias(&j, node, bias);
         j.log_sum_exp = node->out[2] ? node->out[2]->gradient : NULL;
         j.partial_dkey = partial->data;
         j.partial_dvalue = partial->data + parts;
@@ -515,8 +503,10 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_scratch_free(tape, scratch);
     brt_scratch_free(tape, partial);
     brt_scratch_free(tape, tiles);
-    if (partial_dbias)
+    if (a->span) {
         brt_scratch_free(tape, partial_dbias);
+        brt_scratch_free(tape, bias);
+    }
     brt_gradient_close(tape, node->in[2], dvalue);
     brt_gradient_close(tape, node->in[1], dkey);
     brt_gradient_close(tape, node->in[0], dquery);
@@ -566,6 +556,7 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
         taken.chunks = brt_scratch(tape, chunk_tasks(a) * chunk_reals(a));
     else
         taken.key_tiles = brt_scratch(tape, prepared_count(a));
+    taken.bias = a->span ? brt_scratch(tape, bias_count(a)) : NULL;
     taken.scratch = brt_scratch(tape, (size_t)brt_tape_threads(tape) * forward_scratch(a));
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
@@ -576,5 +567,7 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
                               .backward_flops = count_flops(a) / 2 * 5}, /* five products instead of two */
                   sizeof taken);
     brt_scratch_free(tape, taken.scratch);
+    if (taken.bias)
+        brt_scratch_free(tape, taken.bias);
     brt_scratch_free(tape, taken.chunks ? taken.chunks : taken.key_tiles);
 }

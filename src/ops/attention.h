@@ -16,8 +16,8 @@ typedef struct brt_attention {
     bool strict;             /* causal: sees n >= 1 only, not itself */
     size_t window;           /* causal: sees the nearest `window` keys only; 0: all */
     const size_t *first_key; /* [batch]: a row sees keys from this index on; NULL: from 0. Lives until backward. */
-    brt_tensor *bias;        /* causal: [key_heads * heads, span], added to q . k before the scale, the last column for
-                              * n = 0, the one before for n = 1, ...; span > every n. NULL: none */
+    brt_tensor *bias;        /* causal: [key_heads * heads, span], added to q . k before the scale; column n is that of
+                              * distance n < span. NULL: none */
     brt_tensor *log_sum_exp; /* out, [batch * key_heads, queries, heads]: the logarithm of the softmax's sum, to join
                               * this attention with another; -inf where nothing was seen. NULL: not wanted */
     /* Where query head h of all goes for query t in `out`, [batch, queries, out_row]: columns out_offset + h * out_head

@@ -1,5 +1,5 @@
-/* Who sees what in an attention: its shape, tiles of rows (queries of all heads) and of keys, and the keys that each row
- * sees. */
+/* Who sees what in an attention, and where it lies: tiles of rows (queries of all heads) and of keys, the keys that each
+ * row sees, places in the tensors. */
 #ifndef BRT_OPS_ATTENTION_SIGHT_H
 #define BRT_OPS_ATTENTION_SIGHT_H
 
@@ -82,6 +82,44 @@ static inline const size_t *count_visible(const attention *a, const tile *t, con
         visible[i] = some ? brt_min_size(end - keys->first, keys->count) : 0;
     }
     return visible;
+}
+
+/* ---- places ------------------------------------------------------------------------------------------- */
+
+/* Of the tile's first row in query, [batch, rows, dim], and in maximum and log_sum, [batch, rows]. */
+static inline size_t query_index(const attention *a, const tile *t)
+{
+    return (t->batch_row * a->rows + t->first) * a->dim;
+}
+
+static inline size_t row_index(const attention *a, const tile *t)
+{
+    return t->batch_row * a->rows + t->first;
+}
+
+/* Of the tile's i-th row in out: key heads stand beside each other there. */
+static inline size_t out_index(const attention *a, const tile *t, size_t i)
+{
+    size_t queries = a->rows / a->how.heads, row = t->first + i, key_head = t->batch_row % a->key_heads;
+    size_t query = t->batch_row / a->key_heads * queries + row / a->how.heads;
+    return query * a->how.out_row + a->how.out_offset +
+           (key_head * a->how.heads + row % a->how.heads) * a->how.out_head;
+}
+
+static inline size_t key_index(const attention *a, size_t batch_row, size_t key)
+{
+    return (batch_row * a->key_rows + key) * a->dim;
+}
+
+/* Of a prepared tile. */
+static inline size_t prepared_index(const attention *a, size_t batch_row, size_t index)
+{
+    return (batch_row * a->key_tiles + index) * brt_tiles_key_reals(&a->tiles);
+}
+
+static inline size_t prepared_count(const attention *a)
+{
+    return prepared_index(a, a->batch, 0);
 }
 
 #endif
