@@ -9,7 +9,7 @@
 
 /* Sizes of a model as the tensors have them. */
 typedef struct sizes {
-    size_t rows, num_tokens, depth, dim, dim_head, states, vectors, segment;
+    size_t rows, num_tokens, depth, dim, key_width, states, vectors, segment;
 } sizes;
 
 static sizes sizes_of(const brt_model *model, size_t rows)
@@ -19,7 +19,7 @@ static sizes sizes_of(const brt_model *model, size_t rows)
                    .num_tokens = (size_t)brt_config_get(c, "num_tokens"),
                    .depth = (size_t)brt_config_get(c, "depth"),
                    .dim = (size_t)brt_config_get(c, "dim"),
-                   .dim_head = (size_t)brt_config_get(c, "dim_head"),
+                   .key_width = (size_t)(brt_config_get(c, "kv_heads") * brt_config_get(c, "dim_head")),
                    .states = (size_t)brt_config_get(c, "recurrent_layers"),
                    .vectors = (size_t)brt_config_get(c, "num_state_vectors"),
                    .segment = (size_t)brt_config_get(c, "max_seq_len")};
@@ -45,8 +45,8 @@ static size_t memory_length(const carrier *c)
 static brt_status add_memory(const carrier *c, const sizes *s, size_t call, size_t layer, brt_tensors *out)
 {
     char name[64];
-    size_t length = memory_length(c), shape[] = {2, s->rows, length, s->dim_head};
-    float *values = allocate(2 * s->rows * length, s->dim_head);
+    size_t length = memory_length(c), shape[] = {2, s->rows, length, s->key_width};
+    float *values = allocate(2 * s->rows * length, s->key_width);
     if (!values)
         return cli_out_of_memory("memories");
     snprintf(name, sizeof name, "memories.%zu.%zu", call, layer);

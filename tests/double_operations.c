@@ -213,9 +213,15 @@ enum { rotation_count = 512 };
 static real rotation_tables[4][rotation_count];
 static const brt_rotation rotation = {rotation_tables[0], rotation_tables[1], rotation_tables[2], rotation_tables[3]};
 
+typedef struct keys_options {
+    size_t key_heads;
+    const brt_rotation *rotation;
+} keys_options;
+
 static void keys(check *k, brt_tensor *const *in, const void *options)
 {
-    brt_keys out = brt_op_keys(k->tape, in[0], in[1], in[2], options);
+    const keys_options *o = options;
+    brt_keys out = brt_op_keys(k->tape, in[0], in[1], o->key_heads, in[2], o->rotation);
     weigh(k, out.key);
     weigh(k, out.value);
 }
@@ -230,6 +236,18 @@ static void rms_norm(check *k, brt_tensor *const *in, const void *options)
 {
     (void)options;
     weigh(k, brt_op_rms_norm(k->tape, in[0], in[1]));
+}
+
+static void silu(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_silu(k->tape, in[0]));
+}
+
+static void transpose(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_transpose(k->tape, in[0]));
 }
 
 static void relu(check *k, brt_tensor *const *in, const void *options)
@@ -330,7 +348,7 @@ static void linear_around(check *k, brt_tensor *const *in, const void *options)
 }
 
 typedef struct queries_options {
-    size_t heads;
+    size_t key_heads, heads;
     const brt_rotation *rotation;
     size_t position;
 } queries_options;
@@ -338,7 +356,7 @@ typedef struct queries_options {
 static void queries(check *k, brt_tensor *const *in, const void *options)
 {
     const queries_options *o = options;
-    weigh(k, brt_op_queries(k->tape, in[0], o->heads, in[1], o->rotation, o->position));
+    weigh(k, brt_op_queries(k->tape, in[0], o->key_heads, o->heads, in[1], o->rotation, o->position));
 }
 
 typedef struct select_state_options {
@@ -438,14 +456,17 @@ static const operation_case cases[] = {
     {"gate_lstm, tasks", gate_lstm,
      {INPUT("forget", 3, 29, 97), INPUT("input", 3, 29, 97), INPUT("z", 3, 29, 97), DETACHED("state", 3, 29, 97)}, NULL},
 
-    {"keys", keys, {{0}, INPUT("block", 2, 5, 12)}, NULL},
-    {"keys, scale", keys, {{0}, INPUT("block", 2, 5, 12), INPUT("scale", 6)}, NULL},
-    {"keys, rotation", keys, {{0}, INPUT("block", 2, 5, 12)}, &rotation},
-    {"keys, memory", keys, {INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12)}, NULL},
+    {"keys", keys, {{0}, INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
+    {"keys, scale", keys, {{0}, INPUT("block", 2, 5, 12), INPUT("scale", 6)}, OPTIONS(keys_options, 1, NULL)},
+    {"keys, rotation", keys, {{0}, INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, &rotation)},
+    {"keys, memory", keys, {INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
     {"keys, memory, scale and rotation", keys, {INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12), INPUT("scale", 6)},
-     &rotation},
+     OPTIONS(keys_options, 1, &rotation)},
     {"keys, carried memory", keys,
-     {DETACHED("memory", 3, 17, 12), INPUT("block", 3, 13, 12), INPUT("scale", 6)}, &rotation},
+     {DETACHED("memory", 3, 17, 12), INPUT("block", 3, 13, 12), INPUT("scale", 6)},
+     OPTIONS(keys_options, 1, &rotation)},
+    {"keys, three heads", keys, {INPUT("memory", 2, 3, 24), INPUT("block", 2, 5, 24), INPUT("scale", 4)},
+     OPTIONS(keys_options, 3, &rotation)},
 
     {"layer_norm", layer_norm, {INPUT("x", 2, 3, 7), INPUT("gain", 7)}, NULL},
     {"layer_norm, many rows", layer_norm, {INPUT("x", 5, 13, 5), INPUT("gain", 5)}, NULL},
@@ -461,13 +482,18 @@ static const operation_case cases[] = {
 
     {"magnitude", magnitude, {INPUT("x", 5)}, NULL},
 
-    {"queries", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 3, NULL, 0)},
-    {"queries, scale", queries, {INPUT("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 3, NULL, 0)},
-    {"queries, rotation", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 3, &rotation, 4)},
+    {"queries", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 1, 3, NULL, 0)},
+    {"queries, scale", queries, {INPUT("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 1, 3, NULL, 0)},
+    {"queries, rotation", queries, {INPUT("x", 2, 5, 18)}, OPTIONS(queries_options, 1, 3, &rotation, 4)},
     {"queries, scale and rotation", queries, {INPUT("x", 3, 17, 12), INPUT("scale", 6)},
-     OPTIONS(queries_options, 2, &rotation, 13)},
-    {"queries, detached", queries, {DETACHED("x", 2, 5, 18), INPUT("scale", 6)}, OPTIONS(queries_options, 3, NULL, 0)},
+     OPTIONS(queries_options, 1, 2, &rotation, 13)},
+    {"queries, two of each of three key heads", queries, {INPUT("x", 2, 5, 24), INPUT("scale", 4)},
+     OPTIONS(queries_options, 3, 2, &rotation, 4)},
+    {"queries, detached", queries, {DETACHED("x", 2, 5, 18), INPUT("scale", 6)},
+     OPTIONS(queries_options, 1, 3, NULL, 0)},
 
+    {"silu", silu, {INPUT("x", 2, 3, 7)}, NULL},
+    {"transpose", transpose, {INPUT("x", 3, 7)}, NULL},
     {"relu", relu, {INPUT("x", 2, 3, 7)}, NULL},
 
     {"rms_norm", rms_norm, {INPUT("x", 2, 3, 7), INPUT("gain", 7)}, NULL},

@@ -61,6 +61,22 @@ static void check_tanh_backward(void)
     check_unary_backward("tanh_backward", fast->tanh_backward, plain->tanh_backward);
 }
 
+static void check_silu_forward(void)
+{
+    for EACH (n, lengths) {
+        float *x = make_random(n, -9, 9), *y = make(n), *expected = make(n);
+        fast->silu_forward(n, x, y);
+        plain->silu_forward(n, x, expected);
+        expect_close("silu_forward", n, y, expected, 3e-7);
+        free_buffers();
+    }
+}
+
+static void check_silu_backward(void)
+{
+    check_unary_backward("silu_backward", fast->silu_backward, plain->silu_backward);
+}
+
 /* ---- gates ---------------------------------------------------------------------------------------------- */
 
 static void check_ema_forward(void)

@@ -275,7 +275,7 @@ static void wrong_values_are_refused(void **state)
         {"ff_mult", "1e999", BRT_ERROR_CONFIG, "\"ff_mult\" must be a number"},
         {"ff_mult", "NaN", BRT_ERROR_CONFIG, "\"ff_mult\" must be a number"},
         {"use_flash_attn", "1", BRT_ERROR_CONFIG, "\"use_flash_attn\" must be true or false"},
-        {"position_encoding", "sine", BRT_ERROR_CONFIG, "must be one of \"xpos\", \"rotary\", \"none\""},
+        {"position_encoding", "sine", BRT_ERROR_CONFIG, "must be one of \"xpos\", \"rotary\", \"t5\""},
         {"position_encoding", "a\"b", BRT_ERROR_CONFIG, "\"position_encoding\" must be a name"},
         {"recurrent_layers", "1, x", BRT_ERROR_CONFIG, "\"recurrent_layers\" must be a list of integers"},
         {"recurrent_layers", "1], [2", BRT_ERROR_CONFIG, "\"recurrent_layers\" must be a list of integers"},

@@ -18,8 +18,10 @@ static const struct {
     {"all_layers_qk_rmsnorm", {"false", "true"}},
     {"num_state_vectors", {"3", "7", "1"}},
     {"heads", {"2", "4"}},
+    {"kv_heads", {"1", "2", "4"}},
     {"ff_mult", {"2", "1.3"}},
-    {"position_encoding", {"\"xpos\"", "\"rotary\"", "\"none\""}},
+    {"position_encoding", {"\"xpos\"", "\"rotary\"", "\"t5\"", "\"dynamic\"", "\"alibi\"", "\"none\""}},
+    {"window", {"\"block\"", "\"exact\""}},
 };
 enum { variant_choice_count = sizeof variant_choices / sizeof variant_choices[0] };
 

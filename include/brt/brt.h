@@ -210,8 +210,8 @@ BRT_API uint64_t brt_stream_position(const brt_stream *stream, size_t row);
 /* Keys held as memory by the row that has the most: 0 before the first committed block, then block_width. (A row that
  * was reset sees none of them; its own are 0.) */
 BRT_API size_t brt_stream_memory_length(const brt_stream *stream);
-/* Layer from 0; out is [2, rows, memory_length, dim_head]: keys, then values, as projected: before normalisation and
- * rotation, as the reference returns them. */
+/* Layer from 0; out is [2, rows, memory_length, kv_heads * dim_head]: keys, then values, as projected: before
+ * normalisation and rotation, as the reference returns them. */
 BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out);
 /* index counts the recurrent layers in ascending order, from 0; out is [rows, num_state_vectors, dim]: the state that
  * the current block reads. */

@@ -185,6 +185,18 @@ static work bench_tanh_backward(const brt_kernels *kernels, arrays *x)
     return passes_over(numbers, 3);
 }
 
+static work bench_silu_forward(const brt_kernels *kernels, arrays *x)
+{
+    kernels->silu_forward(numbers, x->a, x->b);
+    return passes_over(numbers, 2);
+}
+
+static work bench_silu_backward(const brt_kernels *kernels, arrays *x)
+{
+    kernels->silu_backward(numbers, x->a, x->b, x->c);
+    return passes_over(numbers, 3);
+}
+
 static work bench_gate_full_forward(const brt_kernels *kernels, arrays *x)
 {
     kernels->gate_full_forward(numbers, x->a, x->b, x->c, x->d);

@@ -32,12 +32,24 @@ static void tanh_backward(size_t n, const real *y, const real *dy, real *dx)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }
 
-/* ---- gates ---------------------------------------------------------------------------------------------- */
-
 static real sigmoid(real x)
 {
     return 1 / (1 + exp(-x));
 }
+
+static void silu_forward(size_t n, const real *x, real *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * sigmoid(x[i]);
+}
+
+static void silu_backward(size_t n, const real *x, const real *dy, real *dx)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = dy[i] * sigmoid(x[i]) * (1 + x[i] * (1 - sigmoid(x[i])));
+}
+
+/* ---- gates ---------------------------------------------------------------------------------------------- */
 
 static void ema_forward(size_t rows, size_t dim, const real *beta, const real *z, const real *state, real *next)
 {

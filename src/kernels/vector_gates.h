@@ -35,6 +35,22 @@ static void tanh_backward(size_t n, const real *y, const real *dy, real *dx)
     }
 }
 
+static void silu_forward(size_t n, const real *x, real *y)
+{
+    for (size_t i = 0; i < n; i += lanes) {
+        vec v = vec_load_upto(x + i, n - i);
+        vec_store_upto(y + i, n - i, v * vec_sigmoid(v));
+    }
+}
+
+static void silu_backward(size_t n, const real *x, const real *dy, real *dx)
+{
+    for (size_t i = 0; i < n; i += lanes) {
+        vec v = vec_load_upto(x + i, n - i), gate = vec_sigmoid(v);
+        vec_store_upto(dx + i, n - i, vec_load_upto(dy + i, n - i) * gate * (1 + v * (1 - gate)));
+    }
+}
+
 /* ---- gates ---------------------------------------------------------------------------------------------- */
 
 /* Column by column of vectors: the gate of a column is computed once for all rows. */

@@ -54,7 +54,7 @@ size_t brt_slots_reals(const brt_slots *slots, size_t rows)
 
 size_t brt_carried_raw_width(const brt_config *config)
 {
-    return 2 * (size_t)config->dim_head;
+    return 2 * (size_t)config->kv_heads * (size_t)config->dim_head;
 }
 
 size_t brt_carried_keys(const brt_config *config)

@@ -23,7 +23,8 @@ typedef struct key {
     {{#name, "choice", default_value, help}, type_choice, offsetof(brt_config, name), 0, names}
 
 /* In the order of brt_position_encoding. */
-static const char *const position_encodings[] = {"xpos", "rotary", "none", NULL};
+static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", NULL};
+static const char *const windows[] = {"block", "exact", NULL};
 
 /* First the reference's, in the order of its constructor. */
 static const key keys[] = {
@@ -31,7 +32,7 @@ static const key keys[] = {
     KEY(dim, integer, 1, "", "width of the model"),
     KEY(depth, integer, 1, "", "number of layers"),
     KEY(dim_head, integer, 2, "64", "width of an attention head; even"),
-    KEY(heads, integer, 1, "8", "query heads; keys and values have one head for all"),
+    KEY(heads, integer, 1, "8", "query heads"),
     KEY(all_layers_qk_rmsnorm, boolean, 0, "false",
         "normalise queries and keys in every layer, not only recurrent ones"),
     KEY(ff_mult, number, 0, "4", "feed-forward width: int(dim * ff_mult * 2 / 3)"),
@@ -46,7 +47,10 @@ static const key keys[] = {
     KEY(compressed_mem_factor, integer, INT32_MIN, "4", "not supported yet"),
     /* Beyond the reference; the default is what it does. */
     CHOICE(position_encoding, position_encodings, "xpos",
-           "how attention to the window knows positions: xpos (rotary with length factors), rotary or none"),
+           "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
+           "alibi, none"),
+    CHOICE(window, windows, "block", "keys that a token sees: block (memory and block) or exact (block_width keys)"),
+    KEY(kv_heads, integer, 1, "1", "heads of keys and values: 1 serves all heads, `heads` one each"),
 };
 #undef KEY
 #undef CHOICE
@@ -93,6 +97,7 @@ brt_status brt_config_create(brt_config **out)
     config->block_width = 512;
     config->ignore_index = -100;
     config->compressed_mem_factor = 4;
+    config->kv_heads = 1;
     *out = config;
     return BRT_OK;
 }
@@ -356,7 +361,10 @@ static brt_status check_sizes(const brt_config *config)
     if (config->depth > BRT_MAX_DEPTH)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"depth\" is %lld; at most %d are supported", (long long)config->depth,
                         BRT_MAX_DEPTH);
-    if (config->position_encoding != BRT_POSITION_NONE && config->dim_head % 2)
+    if (config->heads % config->kv_heads)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"kv_heads\" is %lld; it must divide \"heads\" (%lld)",
+                        (long long)config->kv_heads, (long long)config->heads);
+    if (config->position_encoding <= BRT_POSITION_ROTARY && config->dim_head % 2)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"dim_head\" is %lld; rotary positions need an even number",
                         (long long)config->dim_head);
     if (config->max_seq_len % config->block_width)

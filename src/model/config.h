@@ -16,8 +16,20 @@ typedef struct brt_layer_list {
 typedef enum brt_position_encoding {
     BRT_POSITION_XPOS,   /* rotary with length factors, the reference's */
     BRT_POSITION_ROTARY, /* without */
+    BRT_POSITION_T5,     /* a learned bias of each head by ranges of distances, in every layer */
+    BRT_POSITION_DYNAMIC, /* an MLP of the distance as a bias, one for all layers */
+    BRT_POSITION_ALIBI,  /* a bias that falls with the distance */
     BRT_POSITION_NONE,
 } brt_position_encoding;
+
+enum { BRT_T5_BUCKETS = 32, BRT_T5_DISTANCE = 128 }; /* from this distance on, the last bucket */
+
+/* Which keys of memory and block a query sees. */
+typedef enum brt_window_kind {
+    BRT_WINDOW_BLOCK, /* all of the memory and those of the block up to itself, as the reference: block_width + 1 to
+                         2 * block_width keys */
+    BRT_WINDOW_EXACT, /* block_width keys, the last its own */
+} brt_window_kind;
 
 struct brt_config {
     int64_t num_tokens, dim, depth, dim_head, heads;
@@ -28,7 +40,7 @@ struct brt_config {
     int64_t num_state_vectors, ignore_index;
     bool use_flash_attn, use_compressed_mem;
     int64_t compressed_mem_factor;
-    int64_t position_encoding;
+    int64_t position_encoding, window, kv_heads;
     uint64_t given; /* bit i: key i was set */
 };
 

@@ -13,14 +13,15 @@ typedef struct block_flops {
 static block_flops count_block(const brt_config *c)
 {
     uint64_t dim = (uint64_t)c->dim, head = (uint64_t)c->dim_head, inner = (uint64_t)c->heads * head;
+    uint64_t keys = (uint64_t)c->kv_heads * head;
     uint64_t width = (uint64_t)c->block_width, vectors = (uint64_t)c->num_state_vectors;
     uint64_t containers = c->recurrent_layers.count, depth = (uint64_t)c->depth, ff = brt_config_ff_inner(c);
-    uint64_t layer = dim * (2 * inner + 2 * head) + 3 * dim * ff;
+    uint64_t layer = dim * (2 * inner + 2 * keys) + 3 * dim * ff;
     return (block_flops){
         .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
         .window = depth * 4 * width * width * inner,
         /* queries to the state, their share of to_out, the state's keys, the attention itself */
-        .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * head +
+        .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * keys +
                                     4 * width * vectors * inner),
         .state_write = containers * (2 * vectors * (2 * dim * inner + 2 * inner * dim + dim * dim) +
                                      4 * vectors * (vectors + width) * inner),

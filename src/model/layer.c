@@ -17,12 +17,15 @@ static brt_linear find_linear(const brt_parameters *parameters, size_t layer, co
 }
 
 void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,
-                    const brt_rotation *rotation)
+                    const brt_positions *positions)
 {
     *layer = (brt_layer){
-        .heads = (size_t)config->heads,
+        .key_heads = (size_t)config->kv_heads,
+        .heads = (size_t)(config->heads / config->kv_heads),
         .dim_head = (size_t)config->dim_head,
-        .rotation = rotation,
+        .index = index,
+        .window = config->window == BRT_WINDOW_EXACT ? (size_t)config->block_width : 0,
+        .positions = positions,
         .norm_gain = find(parameters, index, "0.norm.gamma"),
         .q_scale = find(parameters, index, "0.attn.q_scale"),
         .k_scale = find(parameters, index, "0.attn.k_scale"),
@@ -49,11 +52,15 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
                              brt_tensor *heard)
 {
     brt_tensor *projected = brt_op_linear(tape, normalised, &layer->to_q, NULL);
-    brt_tensor *query =
-        brt_op_queries(tape, projected, layer->heads, layer->q_scale, layer->rotation, sight->first_query);
-    brt_attention how = {.heads = layer->heads,
-                         .scale = 1 / (real)sqrt((double)layer->dim_head),
+    brt_tensor *query = brt_op_queries(tape, projected, layer->key_heads, layer->heads, layer->q_scale,
+                                       brt_positions_rotation(layer->positions), sight->first_query);
+    real root = (real)sqrt((double)layer->dim_head);
+    brt_attention how = {.key_heads = layer->key_heads,
+                         .heads = layer->heads,
+                         .scale = 1 / root,
                          .causal = true,
+                         .window = layer->window,
+                         .bias = sight->bias ? brt_op_scale(tape, sight->bias, NULL, root) : NULL,
                          .first_query = sight->first_query,
                          .first_key = sight->first_key,
                          .out_row = heard->shape[2],
@@ -71,7 +78,7 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
                              const brt_sight *sight)
 {
     /* All heads over the window, then all heads over each state. */
-    size_t inner = layer->heads * layer->dim_head;
+    size_t inner = layer->key_heads * layer->heads * layer->dim_head;
     brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner * (1 + layer->reads)));
     attend_to_window(tape, layer, projection->normalised, sight, heard);
     for (size_t i = 0; i < layer->reads; i++)

@@ -2,12 +2,14 @@
 #ifndef BRT_MODEL_LAYER_H
 #define BRT_MODEL_LAYER_H
 
+#include "positions.h"
 #include "state_container.h"
 
 typedef struct brt_layer {
-    size_t heads, dim_head;
-    size_t reads; /* states read here */
-    const brt_rotation *rotation;              /* NULL without */
+    size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
+    size_t index, reads;               /* reads: states read here */
+    size_t window;                     /* keys that a token sees; 0: all of memory and block */
+    const brt_positions *positions;
     brt_tensor *norm_gain, *q_scale, *k_scale; /* scales NULL without qk normalisation */
     brt_linear to_q, to_kv, to_out;
     brt_tensor *ff_gain;
@@ -15,18 +17,19 @@ typedef struct brt_layer {
 } brt_layer;
 
 void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,
-                    const brt_rotation *rotation);
+                    const brt_positions *positions);
 
 /* The layer's input x [batch, time, dim], normalised, and what is made of it for attention. */
 typedef struct brt_projection {
     brt_tensor *normalised;
-    brt_tensor *raw_keys; /* [batch, time, 2 * dim_head]: key | value, what is remembered */
+    brt_tensor *raw_keys; /* [batch, time, 2 * key_heads * dim_head]: keys | values, what is remembered */
 } brt_projection;
 brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x);
 
 /* What the queries of a block see. */
 typedef struct brt_sight {
-    brt_keys keys;           /* of memory and block: [batch, keys, dim_head] */
+    brt_keys keys;           /* of memory and block: [batch * key_heads, keys, dim_head] */
+    brt_tensor *bias;        /* brt_positions_bias */
     const size_t *first_key; /* [batch]: rows without memory see the block only */
     size_t first_query;      /* key index of the first query: the width of the memory + what the block already holds */
     const brt_keys *states;  /* [layer->reads], of the states read here, ascending by the layer that writes them */

@@ -22,16 +22,6 @@ static void bind_containers(brt_model *model)
     }
 }
 
-static brt_status create_rotary(brt_model *model)
-{
-    const brt_config *config = &model->config;
-    size_t memory = brt_carried_keys(config), width = (size_t)config->block_width;
-    if (config->position_encoding == BRT_POSITION_NONE)
-        return BRT_OK;
-    return brt_rotary_create(&model->rotary, (size_t)config->dim_head, memory + width, memory,
-                             config->position_encoding == BRT_POSITION_XPOS);
-}
-
 static brt_status build(brt_model *model)
 {
     const brt_config *config = &model->config;
@@ -40,7 +30,7 @@ static brt_status build(brt_model *model)
     BRT_TRY(brt_gemm_create(&model->gemm, model->kernels));
     BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
     BRT_TRY(brt_slots_create(&model->slots, config, &model->parameters));
-    BRT_TRY(create_rotary(model));
+    BRT_TRY(brt_positions_create(&model->positions, config, &model->parameters, brt_carried_keys(config)));
     model->layers = calloc(model->depth, sizeof *model->layers);
     model->container = calloc(model->containers + 1, sizeof *model->container);
     model->readers = calloc(model->containers + 1, sizeof *model->readers);
@@ -48,8 +38,7 @@ static brt_status build(brt_model *model)
     if (!model->layers || !model->container || !model->readers || !model->first_reader)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu layers", model->depth);
     for (size_t i = 0; i < model->depth; i++)
-        brt_layer_bind(&model->layers[i], &model->parameters, config, i,
-                       model->rotary.memory ? &model->rotary.rotation : NULL);
+        brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->positions);
     bind_containers(model);
     model->embedding = &brt_parameters_find(&model->parameters, "token_emb.weight")->tensor;
     model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
@@ -99,7 +88,7 @@ void brt_model_close(brt_model *model)
     brt_parameters_close(&model->parameters);
     brt_gemm_close(model->gemm);
     brt_slots_close(&model->slots);
-    brt_rotary_close(&model->rotary);
+    brt_positions_close(&model->positions);
     free(model->layers);
     free(model->container);
     free(model->readers);
@@ -153,6 +142,7 @@ typedef struct pass {
     brt_block *block;
     brt_state_view view[most_containers];
     brt_keys keys[most_containers]; /* in the order of model->readers */
+    brt_tensor *bias;               /* of all layers, where they have the same */
 } pass;
 
 static void open_states(pass *p, size_t layer)
@@ -185,7 +175,9 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     brt_projection projection = brt_layer_project(p->tape, layer, x);
     open_states(p, index);
     brt_sight sight = {
-        .keys = brt_op_keys(p->tape, *memory, projection.raw_keys, layer->k_scale, layer->rotation),
+        .keys = brt_op_keys(p->tape, *memory, projection.raw_keys, layer->key_heads, layer->k_scale,
+                            brt_positions_rotation(layer->positions)),
+        .bias = p->bias ? p->bias : brt_positions_bias(p->tape, layer->positions, index),
         .first_key = block->first_key,
         .first_query = brt_carried_keys(&model->config),
         .states = p->keys + model->first_reader[index],
@@ -201,6 +193,8 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block)
 {
     pass p = {.tape = tape, .model = model, .block = block};
+    if (brt_positions_shared(&model->positions))
+        p.bias = brt_positions_bias(tape, &model->positions, 0);
     brt_tensor *x = brt_op_embedding(tape, model->embedding, block->tokens, block->batch, block->time);
     for (size_t layer = 0; layer < model->depth; layer++)
         x = run_layer(&p, layer, x);
@@ -227,13 +221,13 @@ brt_status brt_model_copy_memories(const brt_model *model, real *const *carried,
 {
     if (layer >= model->depth)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, model->depth);
-    size_t head = (size_t)model->config.dim_head, slot = model->slots.memory + layer;
+    size_t half = brt_carried_raw_width(&model->config) / 2, slot = model->slots.memory + layer;
     size_t vectors = model->slots.items[slot].vectors;
     for (size_t row = 0; row < rows; row++)
         for (size_t i = 0; i < length; i++) {
-            const real *raw = carried[slot] + ((row + 1) * vectors - length + i) * 2 * head;
-            memcpy(out + (row * length + i) * head, raw, head * sizeof *out);
-            memcpy(out + ((rows + row) * length + i) * head, raw + head, head * sizeof *out);
+            const real *raw = carried[slot] + ((row + 1) * vectors - length + i) * 2 * half;
+            memcpy(out + (row * length + i) * half, raw, half * sizeof *out);
+            memcpy(out + ((rows + row) * length + i) * half, raw + half, half * sizeof *out);
         }
     return BRT_OK;
 }

@@ -4,14 +4,13 @@
 
 #include "carried.h"
 #include "layer.h"
-#include "rotary.h"
 
 struct brt_model {
     brt_config config;
     brt_parameters parameters;
     const brt_kernels *kernels;
     brt_gemm *gemm;
-    brt_rotary rotary;
+    brt_positions positions;
     size_t depth, containers;
     brt_slots slots;
     brt_layer *layers;
@@ -42,7 +41,7 @@ brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor 
 
 /* Keys that the row with the most blocks behind it has as memory; past [rows]. */
 size_t brt_model_memory_length(const brt_model *model, const uint64_t *past, size_t rows);
-/* A layer's memories of all rows -> out [2, rows, length, dim_head]: keys, then values, the newest `length` ones.
+/* A layer's memories of all rows -> out [2, rows, length, kv_heads * dim_head]: keys, then values, the newest `length`.
  * carried [slots]: each [rows, vectors, width]. BRT_ERROR_ARGUMENT when there is no such layer. */
 brt_status brt_model_copy_memories(const brt_model *model, real *const *carried, size_t rows, size_t layer,
                                    size_t length, real *out);

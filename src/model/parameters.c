@@ -50,6 +50,14 @@ static void add_linear(declaration *d, const char *name, size_t out, size_t in)
     add(d, name, BRT_INIT_LINEAR, BRT_SHAPE(out, in));
 }
 
+/* PyTorch draws a bias from its weight's fan-in. */
+static void add_linear_bias(declaration *d, const char *name, size_t out, size_t in)
+{
+    add(d, name, BRT_INIT_LINEAR, BRT_SHAPE(out));
+    if (d->parameters->items)
+        d->parameters->items[d->parameters->count - 1].fan_in = in;
+}
+
 static void add_scales(declaration *d, const char *attention, size_t dim_head)
 {
     static const char *const scales[] = {"q_scale", "k_scale"};
@@ -72,16 +80,28 @@ static void add_state_container(declaration *d, const brt_config *c)
     add_linear(d, "q_to_state.weight", inner, dim);
     add_linear(d, "q_from_state.weight", inner, dim);
     add_linear(d, "state_to_q.weight", inner, dim);
-    add_linear(d, "state_to_kv.weight", 2 * dim_head, dim);
+    add_linear(d, "state_to_kv.weight", 2 * (size_t)c->kv_heads * dim_head, dim);
     add_linear(d, "to_state_out.weight", dim, 2 * inner);
     add_scales(d, "to_state_cross_attn", dim_head);
     add_scales(d, "state_self_attn", dim_head);
     add_scales(d, "from_state_cross_attn", dim_head);
     add_linear(d, "state_out_to_gate.weight", dim, dim);
-    add(d, "state_out_to_gate.bias", BRT_INIT_LINEAR, BRT_SHAPE(dim));
-    if (d->parameters->items) /* PyTorch draws a bias from its weight's fan-in */
-        d->parameters->items[d->parameters->count - 1].fan_in = dim;
+    add_linear_bias(d, "state_out_to_gate.bias", dim, dim);
     d->prefix[outside] = '\0';
+}
+
+/* Linear layers with biases: 1 -> hidden -> hidden -> heads, numbered as the reference's Sequential. */
+static void add_position_mlp(declaration *d, const brt_config *c)
+{
+    size_t hidden = brt_max_size(1, (size_t)c->dim / 4), heads = (size_t)c->heads;
+    snprintf(d->prefix, sizeof d->prefix, "dynamic_pos_bias_mlp.");
+    add_linear(d, "0.weight", hidden, 1);
+    add_linear_bias(d, "0.bias", hidden, 1);
+    add_linear(d, "2.weight", hidden, hidden);
+    add_linear_bias(d, "2.bias", hidden, hidden);
+    add_linear(d, "4.weight", heads, hidden);
+    add_linear_bias(d, "4.bias", heads, hidden);
+    d->prefix[0] = '\0';
 }
 
 static size_t reads_at(const brt_config *c, size_t layer)
@@ -100,7 +120,9 @@ static void add_layer(declaration *d, const brt_config *c, size_t layer)
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.0.", layer);
     add(d, "norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "to_q.weight", inner, dim);
-    add_linear(d, "to_kv.weight", 2 * dim_head, dim);
+    add_linear(d, "to_kv.weight", 2 * (size_t)c->kv_heads * dim_head, dim);
+    if (c->position_encoding == BRT_POSITION_T5)
+        add(d, "rel_pos_bias.weight", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(heads, BRT_T5_BUCKETS));
     if (recurrent || c->all_layers_qk_rmsnorm)
         add_scales(d, "attn", dim_head);
     add_linear(d, "to_out.weight", dim, inner * (1 + reads_at(c, layer)));
@@ -121,6 +143,8 @@ static brt_status declare(brt_parameters *parameters, const brt_config *c)
     d.overflow = !brt_mul_ok((size_t)c->heads, (size_t)c->dim_head, &inner) || inner > INT32_MAX;
     if (!d.overflow) {
         add(&d, "token_emb.weight", BRT_INIT_NORMAL, BRT_SHAPE(num_tokens, dim));
+        if (c->position_encoding == BRT_POSITION_DYNAMIC)
+            add_position_mlp(&d, c);
         for (size_t layer = 0; layer < (size_t)c->depth; layer++)
             add_layer(&d, c, layer);
         d.prefix[0] = '\0';

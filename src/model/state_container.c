@@ -25,7 +25,8 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
     *container = (brt_state_container){
         .write_layer = write_layer,
         .read_layer = read_layer,
-        .heads = (size_t)config->heads,
+        .key_heads = (size_t)config->kv_heads,
+        .heads = (size_t)(config->heads / config->kv_heads),
         .dim_head = (size_t)config->dim_head,
         .initial = find(parameters, prefix, "init_state"),
         .ids = find(parameters, prefix, "state_pos_ids"),
@@ -56,13 +57,14 @@ brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *contain
 
 brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
 {
-    return brt_op_keys(tape, NULL, view->raw_keys, container->to_state_k_scale, NULL);
+    return brt_op_keys(tape, NULL, view->raw_keys, container->key_heads, container->to_state_k_scale, NULL);
 }
 
 /* State attentions have neither positions nor a mask. */
 static brt_attention unmasked(const brt_state_container *container, size_t row, size_t offset, size_t head)
 {
-    return (brt_attention){.heads = container->heads,
+    return (brt_attention){.key_heads = container->key_heads,
+                           .heads = container->heads,
                            .scale = 1 / (real)sqrt((double)container->dim_head),
                            .out_row = row,
                            .out_offset = offset,
@@ -73,7 +75,8 @@ void brt_state_read(brt_tape *tape, const brt_state_container *container, const 
                     brt_tensor *out, size_t offset)
 {
     brt_tensor *projected = brt_op_linear(tape, x, &container->q_to_state, NULL);
-    brt_tensor *query = brt_op_queries(tape, projected, container->heads, container->to_state_q_scale, NULL, 0);
+    brt_tensor *query = brt_op_queries(tape, projected, container->key_heads, container->heads,
+                                       container->to_state_q_scale, NULL, 0);
     brt_attention how = unmasked(container, out->shape[2], offset, container->dim_head);
     brt_op_attention(tape, query, keys->key, keys->value, &how, out);
 }
@@ -85,8 +88,8 @@ static void attend_from_state(brt_tape *tape, const brt_state_container *contain
                               brt_tensor *k_scale, brt_tensor *out, size_t offset)
 {
     brt_tensor *projected = brt_op_linear(tape, normalised, to_query, NULL);
-    brt_tensor *query = brt_op_queries(tape, projected, container->heads, q_scale, NULL, 0);
-    brt_keys keys = brt_op_keys(tape, NULL, raw_keys, k_scale, NULL);
+    brt_tensor *query = brt_op_queries(tape, projected, container->key_heads, container->heads, q_scale, NULL, 0);
+    brt_keys keys = brt_op_keys(tape, NULL, raw_keys, container->key_heads, k_scale, NULL);
     brt_attention how = unmasked(container, out->shape[2], offset, 2 * container->dim_head);
     brt_op_attention(tape, query, keys.key, keys.value, &how, out);
 }
@@ -96,7 +99,7 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
 {
     const brt_state_container *c = container;
     size_t batch = view->state->shape[0], vectors = view->state->shape[1];
-    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(batch, vectors, 2 * c->heads * c->dim_head));
+    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(batch, vectors, 2 * c->key_heads * c->heads * c->dim_head));
     attend_from_state(tape, c, view->normalised, &c->state_to_q, c->self_q_scale, view->raw_keys, c->self_k_scale,
                       heard, 0);
     attend_from_state(tape, c, view->normalised, &c->q_from_state, c->from_state_q_scale, block,

@@ -8,7 +8,7 @@
 
 typedef struct brt_state_container {
     size_t write_layer, read_layer; /* from 0 */
-    size_t heads, dim_head;
+    size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
     brt_tensor *initial;  /* [vectors, dim] */
     brt_tensor *ids;      /* [vectors, dim] */
     brt_tensor *beta;     /* [dim], the gate */
@@ -26,7 +26,7 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
 typedef struct brt_state_view {
     brt_tensor *state;      /* [batch, vectors, dim] */
     brt_tensor *normalised; /* LayerNorm(state) + ids */
-    brt_tensor *raw_keys;   /* [batch, vectors, 2 * dim_head]: key | value */
+    brt_tensor *raw_keys;   /* [batch, vectors, 2 * key_heads * dim_head]: keys | values */
 } brt_state_view;
 brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state);
 /* Keys and values for the readers. */
@@ -37,7 +37,7 @@ brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, co
 void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys, brt_tensor *x,
                     brt_tensor *out, size_t offset);
 /* The layer that writes: the state attends to itself and to the block's raw keys and values
- * [batch, block, 2 * dim_head]; returns the next state. */
+ * [batch, block, 2 * key_heads * dim_head]; returns the next state. */
 brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
                             brt_tensor *block);
 

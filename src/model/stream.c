@@ -29,6 +29,11 @@ static size_t vectors(const brt_stream *stream)
     return (size_t)stream->model->config.num_state_vectors;
 }
 
+static size_t key_heads(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.kv_heads;
+}
+
 /* Keys before the current block's own. */
 static size_t memory_keys(const brt_stream *stream)
 {
@@ -41,6 +46,11 @@ static real *carried_state(const brt_stream *stream, size_t index)
 }
 
 /* ---- making: one allocation for everything that is carried ------------------------------------------------ */
+
+static bool has_bias(const brt_stream *stream)
+{
+    return brt_positions_have_bias(&stream->model->positions);
+}
 
 typedef struct placement {
     unsigned char *base; /* NULL: only count */
@@ -64,6 +74,7 @@ static void *place(placement *p, size_t a, size_t b, size_t c, size_t item)
 static void place_arrays(brt_stream *s, placement *p)
 {
     size_t rows = s->rows, width = block_width(s), head = dim_head(s), raw = brt_carried_raw_width(&s->model->config);
+    size_t key_rows = rows * key_heads(s), heads = (size_t)s->model->config.heads;
     s->position = place(p, rows, 1, 1, sizeof *s->position);
     s->past = place(p, rows, 1, 1, sizeof *s->past);
     s->first_key = place(p, rows, 1, 1, sizeof *s->first_key);
@@ -73,12 +84,13 @@ static void place_arrays(brt_stream *s, placement *p)
         s->carried[i] = place(p, rows, s->model->slots.items[i].vectors, s->model->slots.items[i].width, sizeof(real));
     for (size_t i = 0; i < s->model->depth; i++) {
         s->window[i].block = place(p, rows, width, raw, sizeof(real));
-        s->window[i].key = place(p, rows, memory_keys(s) + width, head, sizeof(real));
-        s->window[i].value = place(p, rows, memory_keys(s) + width, head, sizeof(real));
+        s->window[i].key = place(p, key_rows, memory_keys(s) + width, head, sizeof(real));
+        s->window[i].value = place(p, key_rows, memory_keys(s) + width, head, sizeof(real));
+        s->window[i].bias = place(p, has_bias(s) ? heads : 0, memory_keys(s) + width, 1, sizeof(real));
     }
     for (size_t i = 0; i < s->model->containers; i++) {
-        s->state[i].key = place(p, rows, vectors(s), head, sizeof(real));
-        s->state[i].value = place(p, rows, vectors(s), head, sizeof(real));
+        s->state[i].key = place(p, key_rows, vectors(s), head, sizeof(real));
+        s->state[i].value = place(p, key_rows, vectors(s), head, sizeof(real));
     }
 }
 
@@ -101,13 +113,22 @@ static brt_status allocate(brt_stream *stream)
     return BRT_OK;
 }
 
+static void keep(brt_stream *stream, const brt_tensor *result, real *to);
 static void run_part(brt_stream *stream, size_t time);
 static void commit_block(brt_stream *stream);
 static brt_tensor *part_logits(brt_stream *stream, size_t row, size_t first, size_t count, size_t time);
 
+/* Biases by distance do not change while the stream is open. */
+static void prepare_biases(brt_stream *stream)
+{
+    for (size_t layer = 0; layer < stream->model->depth && has_bias(stream); layer++)
+        keep(stream, brt_positions_bias(stream->tape, &stream->model->positions, layer), stream->window[layer].bias);
+}
+
 /* Everything a feed may ask of the tape, without memory: the most is asked by a whole block. */
 static brt_status plan(brt_stream *stream)
 {
+    prepare_biases(stream);
     size_t width = block_width(stream);
     for (size_t time = width;; time /= 2) {
         run_part(stream, time);
@@ -171,8 +192,10 @@ brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_s
         status = allocate(stream);
     if (status == BRT_OK)
         status = brt_tape_commit(stream->tape);
-    if (status == BRT_OK)
+    if (status == BRT_OK) {
+        prepare_biases(stream);
         status = brt_stream_reset(stream, -1);
+    }
     if (status != BRT_OK) {
         brt_stream_close(stream);
         return status;
@@ -204,9 +227,16 @@ static brt_keys state_keys(brt_stream *stream, size_t container)
 {
     const brt_state_window *state = &stream->state[container];
     return (brt_keys){
-        brt_tape_external(stream->tape, state->key, NULL, BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream))),
+        brt_tape_external(stream->tape, state->key, NULL,
+                          BRT_SHAPE(stream->rows * key_heads(stream), vectors(stream), dim_head(stream))),
         brt_tape_external(stream->tape, state->value, NULL,
-                          BRT_SHAPE(stream->rows, vectors(stream), dim_head(stream)))};
+                          BRT_SHAPE(stream->rows * key_heads(stream), vectors(stream), dim_head(stream)))};
+}
+
+static brt_tensor *window_bias(brt_stream *stream, size_t layer)
+{
+    return brt_tape_external(stream->tape, stream->window[layer].bias, NULL,
+                             BRT_SHAPE((size_t)stream->model->config.heads, memory_keys(stream) + block_width(stream)));
 }
 
 static brt_tensor *state_tensor(brt_stream *stream, size_t container)
@@ -225,7 +255,7 @@ static void keep(brt_stream *stream, const brt_tensor *result, real *to)
 
 /* ---- the window ------------------------------------------------------------------------------------------- */
 
-/* Turns raw rows [count, 2 * dim_head] of one batch row into attention's keys and values at positions
+/* Turns raw rows [count, keys | values] of one batch row into attention's keys and values at positions
  * position, position + 1, ... */
 static void prepare_keys(const brt_stream *stream, size_t layer, size_t row, const real *raw, size_t position,
                          size_t count)
@@ -233,26 +263,29 @@ static void prepare_keys(const brt_stream *stream, size_t layer, size_t row, con
     const brt_window *window = &stream->window[layer];
     const brt_layer *l = &stream->model->layers[layer];
     const brt_kernels *kernels = stream->model->kernels;
-    size_t head = dim_head(stream);
-    size_t first = row * (memory_keys(stream) + block_width(stream)) + position;
-    real *key = window->key + first * head, *value = window->value + first * head;
-    for (size_t i = 0; i < count; i++) {
-        size_t at = (position + i) * head;
-        kernels->rotary_forward(1, head, raw + i * 2 * head, head, l->k_scale ? l->k_scale->data : NULL,
-                                l->rotation ? l->rotation->key_cosine + at : NULL,
-                                l->rotation ? l->rotation->key_sine + at : NULL, key + i * head, head);
-        memcpy(value + i * head, raw + i * 2 * head + head, head * sizeof(real));
+    const brt_rotation *rotation = brt_positions_rotation(l->positions);
+    size_t head = dim_head(stream), heads = key_heads(stream);
+    for (size_t h = 0; h < heads; h++) {
+        size_t first = (row * heads + h) * (memory_keys(stream) + block_width(stream)) + position;
+        for (size_t i = 0; i < count; i++) {
+            size_t at = (position + i) * head;
+            const real *key = raw + (i * 2 * heads + h) * head;
+            kernels->rotary_forward(1, head, key, head, l->k_scale ? l->k_scale->data : NULL,
+                                    rotation ? rotation->key_cosine + at : NULL,
+                                    rotation ? rotation->key_sine + at : NULL, window->key + (first + i) * head, head);
+            memcpy(window->value + (first + i) * head, key + heads * head, head * sizeof(real));
+        }
     }
 }
 
-/* Appends a part's raw keys [rows, time, 2 * dim_head] to the current block. */
+/* Appends a part's raw keys [rows, time, keys | values] to the current block. */
 static void append_keys(brt_stream *stream, size_t layer, const brt_tensor *raw_keys, size_t time)
 {
-    size_t width = block_width(stream), head = dim_head(stream);
+    size_t width = block_width(stream), row_width = brt_carried_raw_width(&stream->model->config);
     for (size_t row = 0; row < stream->rows; row++) {
-        const real *raw = raw_keys->data + row * time * 2 * head;
-        memcpy(stream->window[layer].block + (row * width + stream->filled) * 2 * head, raw,
-               time * 2 * head * sizeof(real));
+        const real *raw = raw_keys->data + row * time * row_width;
+        memcpy(stream->window[layer].block + (row * width + stream->filled) * row_width, raw,
+               time * row_width * sizeof(real));
         prepare_keys(stream, layer, row, raw, memory_keys(stream) + stream->filled, time);
     }
 }
@@ -265,7 +298,7 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     const brt_layer *layer = &model->layers[index];
     const brt_window *window = &stream->window[index];
     size_t memory = memory_keys(stream), keys = memory + block_width(stream), head = dim_head(stream);
-    size_t first = model->first_reader[index];
+    size_t first = model->first_reader[index], key_rows = stream->rows * key_heads(stream);
     brt_keys states[BRT_MAX_DEPTH];
     brt_tensor *x = x_tensor(stream, time);
     brt_projection projection = brt_layer_project(stream->tape, layer, x);
@@ -274,8 +307,9 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     for (size_t i = 0; i < layer->reads; i++)
         states[i] = state_keys(stream, (size_t)(model->readers[first + i] - model->container));
     brt_sight sight = {
-        .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(stream->rows, keys, head)),
-                 brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(stream->rows, keys, head))},
+        .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(key_rows, keys, head)),
+                 brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(key_rows, keys, head))},
+        .bias = has_bias(stream) ? window_bias(stream, index) : NULL,
         .first_key = stream->first_key,
         .first_query = memory + stream->filled,
         .states = states,
@@ -320,7 +354,8 @@ static void write_state(brt_stream *stream, size_t index)
     const brt_window *window = &stream->window[container->write_layer];
     brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
     brt_tensor *block = brt_tape_external(stream->tape, window->block, NULL,
-                                          BRT_SHAPE(stream->rows, block_width(stream), 2 * dim_head(stream)));
+                                          BRT_SHAPE(stream->rows, block_width(stream),
+                                                    brt_carried_raw_width(&stream->model->config)));
     keep(stream, brt_state_write(stream->tape, container, &view, block), carried_state(stream, index));
 }
 

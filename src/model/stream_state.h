@@ -6,13 +6,14 @@
 
 /* A layer's window: the current block's raw keys, and those of memories and block as attention reads them. */
 typedef struct brt_window {
-    real *block;        /* [rows, block_width, key | value] */
-    real *key, *value;  /* [rows, memory keys + block_width, dim_head] */
+    real *block;        /* [rows, block_width, keys | values] */
+    real *key, *value;  /* [rows, kv_heads, memory keys + block_width, dim_head] */
+    real *bias;         /* [heads, memory keys + block_width]: brt_positions_bias, where there is one */
 } brt_window;
 
 /* What a state's readers need of it, made once per block. */
 typedef struct brt_state_window {
-    real *key, *value; /* [rows, vectors, dim_head] */
+    real *key, *value; /* [rows, kv_heads, vectors, dim_head] */
 } brt_state_window;
 
 struct brt_stream {

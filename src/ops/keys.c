@@ -1,7 +1,7 @@
 /* Keys and values as attention reads them, from raw projections [key | value] of a memory and of a block:
  *   key'[j] = turn(scale * key[j] / max(|key[j]|, 1e-12), j),  value'[j] = value[j]
  * with j counted over memory, then block. Raw keys are what is carried: every reader has its own scale, and positions
- * move on with each block. One key head serves all query heads, so this is small. */
+ * move on with each block. A raw row has the keys of all key heads, then their values. */
 #include "ops.h"
 
 #include "../base/parallel.h"
@@ -12,7 +12,8 @@
 typedef struct keys {
     brt_rotation rotation;
     bool turned;
-    size_t batch, memory, block, dim_head; /* rows of the two parts */
+    size_t batch, memory, block; /* rows of the two parts */
+    size_t key_heads, dim_head;
 } keys;
 
 enum { most_groups = 32 };
@@ -20,11 +21,11 @@ enum { most_groups = 32 };
 typedef struct job {
     const brt_kernels *kernels;
     const keys *how;
-    const real *memory, *block, *scale; /* raw rows of 2 * dim_head */
+    const real *memory, *block, *scale; /* raw rows of 2 * key_heads * dim_head */
     real *key, *value;                  /* outputs; in backward their gradients */
     real *dmemory, *dblock;             /* NULL where not wanted */
     real *dscale;                       /* [groups, dim_head] or NULL */
-    real *unwanted;                     /* [groups, 2 * dim_head]: for the gradient of a part that wants none */
+    real *unwanted;                     /* [groups, raw row]: for the gradient of a part that wants none */
     size_t group;                       /* rows of a task */
 } job;
 
@@ -32,7 +33,13 @@ typedef struct job {
 static size_t raw_offset(const keys *how, size_t b, size_t j)
 {
     size_t row = j < how->memory ? b * how->memory + j : b * how->block + j - how->memory;
-    return row * 2 * how->dim_head;
+    return row * 2 * how->key_heads * how->dim_head;
+}
+
+/* Offset of key j of batch row b in key head `head` of the outputs. */
+static size_t key_offset(const keys *how, size_t b, size_t head, size_t j)
+{
+    return ((b * how->key_heads + head) * (how->memory + how->block) + j) * how->dim_head;
 }
 
 static const real *table_row(const keys *how, const real *table, size_t j)
@@ -50,9 +57,13 @@ static void forward_task(void *context, size_t task, int thread)
     for (size_t i = task * j->group; i < end; i++) {
         size_t index = i % all;
         const real *raw = (index < how->memory ? j->memory : j->block) + raw_offset(how, i / all, index);
-        j->kernels->rotary_forward(1, dim, raw, dim, j->scale, table_row(how, how->rotation.key_cosine, index),
-                                   table_row(how, how->rotation.key_sine, index), j->key + i * dim, dim);
-        memcpy(j->value + i * dim, raw + dim, dim * sizeof(real));
+        for (size_t head = 0; head < how->key_heads; head++) {
+            size_t to = key_offset(how, i / all, head, index);
+            j->kernels->rotary_forward(1, dim, raw + head * dim, dim, j->scale,
+                                       table_row(how, how->rotation.key_cosine, index),
+                                       table_row(how, how->rotation.key_sine, index), j->key + to, dim);
+            memcpy(j->value + to, raw + (how->key_heads + head) * dim, dim * sizeof(real));
+        }
     }
 }
 
@@ -69,12 +80,16 @@ static void backward_task(void *context, size_t task, int thread)
     for (size_t i = task * j->group; i < end; i++) {
         size_t index = i % all, offset = raw_offset(how, i / all, index);
         real *draw = index < how->memory ? j->dmemory : j->dblock;
-        draw = draw ? draw + offset : j->unwanted + task * 2 * dim;
+        draw = draw ? draw + offset : j->unwanted + task * 2 * how->key_heads * dim;
         const real *raw = (index < how->memory ? j->memory : j->block) + offset;
-        j->kernels->rotary_backward(1, dim, raw, dim, j->scale, table_row(how, how->rotation.key_cosine, index),
-                                    table_row(how, how->rotation.key_sine, index), j->key + i * dim, dim, draw, dim,
-                                    dscale);
-        memcpy(draw + dim, j->value + i * dim, dim * sizeof(real));
+        for (size_t head = 0; head < how->key_heads; head++) {
+            size_t from = key_offset(how, i / all, head, index);
+            j->kernels->rotary_backward(1, dim, raw + head * dim, dim, j->scale,
+                                        table_row(how, how->rotation.key_cosine, index),
+                                        table_row(how, how->rotation.key_sine, index), j->key + from, dim,
+                                        draw + head * dim, dim, dscale);
+            memcpy(draw + (how->key_heads + head) * dim, j->value + from, dim * sizeof(real));
+        }
     }
 }
 
@@ -110,7 +125,7 @@ static void backward(brt_tape *tape, brt_node *node)
     if (node->in[0])
         dmemory = brt_gradient_open(tape, node->in[0]);
     real *dscale = node->in[2] ? brt_gradient_accumulate(tape, node->in[2]) : NULL;
-    brt_tensor *partial = brt_scratch(tape, groups * 3 * dim_head);
+    brt_tensor *partial = brt_scratch(tape, groups * (1 + 2 * j.how->key_heads) * dim_head);
     if (brt_tape_running(tape)) {
         j.key = node->out[0]->gradient;
         j.value = node->out[1]->gradient;
@@ -130,19 +145,20 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "keys", .forward = forward, .backward = backward};
 
-brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, brt_tensor *scale,
+brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, size_t key_heads, brt_tensor *scale,
                      const brt_rotation *rotation)
 {
     keys how = {.batch = block->shape[0],
                 .memory = memory ? memory->shape[1] : 0,
                 .block = block->shape[1],
-                .dim_head = block->shape[2] / 2};
+                .key_heads = key_heads,
+                .dim_head = block->shape[2] / (2 * key_heads)};
     if (rotation) {
         how.rotation = *rotation;
         how.turned = true;
     }
-    brt_keys out = {brt_tape_tensor(tape, BRT_SHAPE(how.batch, how.memory + how.block, how.dim_head)),
-                    brt_tape_tensor(tape, BRT_SHAPE(how.batch, how.memory + how.block, how.dim_head))};
+    brt_keys out = {brt_tape_tensor(tape, BRT_SHAPE(how.batch * key_heads, how.memory + how.block, how.dim_head)),
+                    brt_tape_tensor(tape, BRT_SHAPE(how.batch * key_heads, how.memory + how.block, how.dim_head))};
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
                               .in = {memory, block, scale},

@@ -30,6 +30,10 @@ brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x);
 
 brt_tensor *brt_op_relu(brt_tape *tape, brt_tensor *x);
 brt_tensor *brt_op_tanh(brt_tape *tape, brt_tensor *x);
+/* x sigmoid(x) */
+brt_tensor *brt_op_silu(brt_tape *tape, brt_tensor *x);
+/* x [m, n] -> [n, m] */
+brt_tensor *brt_op_transpose(brt_tape *tape, brt_tensor *x);
 /* |x| */
 brt_tensor *brt_op_magnitude(brt_tape *tape, brt_tensor *x);
 /* factor * scale[r] * x[r], x [rows, ...], scale [rows] or NULL: 1 */
@@ -63,18 +67,19 @@ typedef struct brt_rotation {
     const real *query_cosine, *query_sine, *key_cosine, *key_sine;
 } brt_rotation;
 
-/* x [batch, time, heads * dim_head] -> [batch, time, heads, dim_head]: each head's vector is normalised and scaled if
- * `scale` [dim_head] is given, then turned to positions position, position + 1, ... if `rotation` is given. */
-brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t heads, brt_tensor *scale, const brt_rotation *rotation,
-                           size_t position);
+/* x [batch, time, key_heads * heads * dim_head] -> [batch * key_heads, time, heads, dim_head]: each head's vector is
+ * normalised and scaled if `scale` [dim_head] is given, then turned to positions position, position + 1, ... if
+ * `rotation` is given. */
+brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t key_heads, size_t heads, brt_tensor *scale,
+                           const brt_rotation *rotation, size_t position);
 
-/* Keys and values as attention reads them: memory [batch, width, 2 * dim_head] (or NULL) followed by block
- * [batch, time, 2 * dim_head], each row a raw key and a value; the keys normalised, scaled and turned as above, to
- * positions 0, 1, ... */
+/* Keys and values as attention reads them: memory [batch, width, 2 * key_heads * dim_head] (or NULL) followed by block
+ * [batch, time, 2 * key_heads * dim_head], each row the raw keys of all heads and their values; the keys normalised,
+ * scaled and turned as above, to positions 0, 1, ... */
 typedef struct brt_keys {
-    brt_tensor *key, *value; /* [batch, width + time, dim_head] */
+    brt_tensor *key, *value; /* [batch * key_heads, width + time, dim_head] */
 } brt_keys;
-brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, brt_tensor *scale,
+brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, size_t key_heads, brt_tensor *scale,
                      const brt_rotation *rotation);
 
 /* [batch, rows, dim]: previous[b], or initial [rows, dim] where reset[b]; previous NULL: initial everywhere.

@@ -1,5 +1,6 @@
 /* Queries of an attention, one vector per head: y = turn(scale * x / max(|x|, 1e-12), position). The normalisation is
- * that of qk-rmsnorm layers, the turn is rotary + xPos; either may be absent. The kernel holds the formulas. */
+ * that of qk-rmsnorm layers, the turn is rotary + xPos; either may be absent. The kernel holds the formulas. Heads that
+ * share a head of keys are put together. */
 #include "ops.h"
 
 #include "../base/parallel.h"
@@ -11,7 +12,7 @@ typedef struct queries {
     brt_rotation rotation;
     bool turned;
     size_t positions, time, first; /* positions = batch * time */
-    size_t heads, dim_head;
+    size_t key_heads, heads, dim_head; /* heads: of one key head */
 } queries;
 
 enum { most_groups = 32 }; /* partial sums of the scale's gradient; a fixed number, so a fixed order */
@@ -29,6 +30,13 @@ static const real *table_row(const queries *how, const real *table, size_t t)
     return how->turned ? table + (how->first + t % how->time) * how->dim_head : NULL;
 }
 
+/* Of position t (of batch * time) and a key head in y, [batch, key_heads, time, heads, dim_head]. */
+static size_t out_offset(const queries *how, size_t t, size_t key_head)
+{
+    size_t row = t / how->time * how->key_heads + key_head;
+    return (row * how->time + t % how->time) * how->heads * how->dim_head;
+}
+
 static void forward_task(void *context, size_t task, int thread)
 {
     const job *j = context;
@@ -36,9 +44,11 @@ static void forward_task(void *context, size_t task, int thread)
     size_t end = brt_min_size((task + 1) * j->group, how->positions), width = how->heads * how->dim_head;
     (void)thread;
     for (size_t t = task * j->group; t < end; t++)
-        j->kernels->rotary_forward(how->heads, how->dim_head, j->x + t * width, how->dim_head, j->scale,
-                                   table_row(how, how->rotation.query_cosine, t),
-                                   table_row(how, how->rotation.query_sine, t), j->y + t * width, how->dim_head);
+        for (size_t g = 0; g < how->key_heads; g++)
+            j->kernels->rotary_forward(how->heads, how->dim_head, j->x + (t * how->key_heads + g) * width,
+                                       how->dim_head, j->scale, table_row(how, how->rotation.query_cosine, t),
+                                       table_row(how, how->rotation.query_sine, t), j->y + out_offset(how, t, g),
+                                       how->dim_head);
 }
 
 static void backward_task(void *context, size_t task, int thread)
@@ -51,10 +61,13 @@ static void backward_task(void *context, size_t task, int thread)
     if (dscale)
         memset(dscale, 0, how->dim_head * sizeof *dscale);
     for (size_t t = task * j->group; t < end; t++)
-        j->kernels->rotary_backward(how->heads, how->dim_head, j->x + t * width, how->dim_head, j->scale,
-                                    table_row(how, how->rotation.query_cosine, t),
-                                    table_row(how, how->rotation.query_sine, t), j->dy + t * width, how->dim_head,
-                                    j->dx + t * width, how->dim_head, dscale);
+        for (size_t g = 0; g < how->key_heads; g++) {
+            size_t at = (t * how->key_heads + g) * width;
+            j->kernels->rotary_backward(how->heads, how->dim_head, j->x + at, how->dim_head, j->scale,
+                                        table_row(how, how->rotation.query_cosine, t),
+                                        table_row(how, how->rotation.query_sine, t), j->dy + out_offset(how, t, g),
+                                        how->dim_head, j->dx + at, how->dim_head, dscale);
+        }
 }
 
 static job make_job(brt_tape *tape, const brt_node *node)
@@ -99,16 +112,21 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "queries", .forward = forward, .backward = backward};
 
-brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t heads, brt_tensor *scale, const brt_rotation *rotation,
-                           size_t position)
+brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t key_heads, size_t heads, brt_tensor *scale,
+                           const brt_rotation *rotation, size_t position)
 {
-    size_t batch = x->shape[0], time = x->shape[1], dim_head = x->shape[2] / heads;
-    queries how = {.positions = batch * time, .time = time, .first = position, .heads = heads, .dim_head = dim_head};
+    size_t batch = x->shape[0], time = x->shape[1], dim_head = x->shape[2] / (key_heads * heads);
+    queries how = {.positions = batch * time,
+                   .time = time,
+                   .first = position,
+                   .key_heads = key_heads,
+                   .heads = heads,
+                   .dim_head = dim_head};
     if (rotation) {
         how.rotation = *rotation;
         how.turned = true;
     }
-    brt_tensor *y = brt_tape_tensor(tape, BRT_SHAPE(batch, time, heads, dim_head));
+    brt_tensor *y = brt_tape_tensor(tape, BRT_SHAPE(batch * key_heads, time, heads, dim_head));
     brt_tape_push(tape, &(brt_node){.op = &op, .in = {x, scale}, .out = {y}, .attributes = &how}, sizeof how);
     return y;
 }
