@@ -50,6 +50,13 @@ static const key keys[] = {
            "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
            "alibi, none"),
     CHOICE(window, windows, "block", "keys that a token sees: block (memory and block) or exact (block_width keys)"),
+    KEY(qk_logit_scale, number, 0, "0",
+        "logits of normalised queries and keys are multiplied by this; 0: by dim_head^-0.5, as the package does"),
+    KEY(recurrent_qk_rmsnorm, boolean, 0, "true", "recurrent layers normalise their window's queries and keys, too"),
+    KEY(state_gate_bias, number, 0, "0",
+        "where the state's gates start: sigmoid of it is the share of the new value in a new model's state"),
+    KEY(residual_gates, boolean, 0, "false",
+        "every layer adds to the residual stream through the state's kind of gate (the package's abandoned experiment)"),
     KEY(kv_heads, integer, 1, "1", "heads of keys and values: 1 serves all heads, `heads` one each"),
 };
 #undef KEY
@@ -98,6 +105,7 @@ brt_status brt_config_create(brt_config **out)
     config->ignore_index = -100;
     config->compressed_mem_factor = 4;
     config->kv_heads = 1;
+    config->recurrent_qk_rmsnorm = true;
     *out = config;
     return BRT_OK;
 }
@@ -370,6 +378,12 @@ static brt_status check_sizes(const brt_config *config)
     if (config->max_seq_len % config->block_width)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"max_seq_len\" (%lld) must be a multiple of \"block_width\" (%lld)",
                         (long long)config->max_seq_len, (long long)config->block_width);
+    if (!(config->qk_logit_scale >= 0 && config->qk_logit_scale <= 1e6))
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"qk_logit_scale\" is %g; it must lie between 0 and 1e6",
+                        config->qk_logit_scale);
+    if (!(fabs(config->state_gate_bias) <= 100))
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"state_gate_bias\" is %g; it must lie between -100 and 100",
+                        config->state_gate_bias);
     double inner = floor((double)config->dim * config->ff_mult * 2 / 3);
     if (!(inner >= 1 && inner <= INT32_MAX / 2))
         return BRT_FAIL(BRT_ERROR_CONFIG,
@@ -475,6 +489,18 @@ int64_t brt_config_get(const brt_config *config, const char *name)
 size_t brt_config_ff_inner(const brt_config *config)
 {
     return (size_t)((double)config->dim * config->ff_mult * 2 / 3);
+}
+
+bool brt_config_normalises(const brt_config *config, size_t layer)
+{
+    size_t read;
+    return config->all_layers_qk_rmsnorm ||
+           (config->recurrent_qk_rmsnorm && brt_config_writes_state(config, layer, &read));
+}
+
+double brt_config_logit_scale(const brt_config *config, bool normalised)
+{
+    return normalised && config->qk_logit_scale > 0 ? config->qk_logit_scale : 1 / sqrt((double)config->dim_head);
 }
 
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)

@@ -41,6 +41,8 @@ struct brt_config {
     bool use_flash_attn, use_compressed_mem;
     int64_t compressed_mem_factor;
     int64_t position_encoding, window, kv_heads;
+    double qk_logit_scale, state_gate_bias;
+    bool recurrent_qk_rmsnorm, residual_gates;
     uint64_t given; /* bit i: key i was set */
 };
 
@@ -52,6 +54,10 @@ json_t *brt_config_to_json(const brt_config *config);
 brt_status brt_config_save(const brt_config *config, const char *dir);
 /* Width of the feed-forward's hidden layer: int(dim * ff_mult * 2 / 3). */
 size_t brt_config_ff_inner(const brt_config *config);
+/* Whether layer (from 0) normalises its window's queries and keys. */
+bool brt_config_normalises(const brt_config *config, size_t layer);
+/* What logits are multiplied by, those of normalised queries and keys or others. */
+double brt_config_logit_scale(const brt_config *config, bool normalised);
 /* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read);
 

@@ -2,8 +2,6 @@
 
 #include "../ops/attention.h"
 
-#include <math.h>
-
 static brt_tensor *find(const brt_parameters *parameters, size_t layer, const char *name)
 {
     brt_parameter *found = brt_parameters_find(parameters, "layers.%zu.%s", layer, name);
@@ -24,6 +22,7 @@ void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const br
         .heads = (size_t)(config->heads / config->kv_heads),
         .dim_head = (size_t)config->dim_head,
         .index = index,
+        .scale = (real)brt_config_logit_scale(config, brt_config_normalises(config, index)),
         .window = config->window == BRT_WINDOW_EXACT ? (size_t)config->block_width : 0,
         .positions = positions,
         .norm_gain = find(parameters, index, "0.norm.gamma"),
@@ -35,6 +34,8 @@ void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const br
         .ff_gain = find(parameters, index, "1.0.gamma"),
         .ff_in = find_linear(parameters, index, "1.1"),
         .ff_out = find_linear(parameters, index, "1.3"),
+        .residual_gate = find(parameters, index, "0.residual_gate"),
+        .ff_residual_gate = find(parameters, index, "1.residual_gate"),
     };
     for (size_t i = 0; i < config->read_recurrent_layers.count; i++)
         layer->reads += (size_t)config->read_recurrent_layers.layer[i] == index + 1;
@@ -54,13 +55,12 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     brt_tensor *projected = brt_op_linear(tape, normalised, &layer->to_q, NULL);
     brt_tensor *query = brt_op_queries(tape, projected, layer->key_heads, layer->heads, layer->q_scale,
                                        brt_positions_rotation(layer->positions), sight->first_query);
-    real root = (real)sqrt((double)layer->dim_head);
     brt_attention how = {.key_heads = layer->key_heads,
                          .heads = layer->heads,
-                         .scale = 1 / root,
+                         .scale = layer->scale,
                          .causal = true,
                          .window = layer->window,
-                         .bias = sight->bias ? brt_op_scale(tape, sight->bias, NULL, root) : NULL,
+                         .bias = sight->bias ? brt_op_scale(tape, sight->bias, NULL, 1 / layer->scale) : NULL,
                          .first_query = sight->first_query,
                          .first_key = sight->first_key,
                          .out_row = heard->shape[2],
@@ -68,10 +68,17 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, heard);
 }
 
+/* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */
+static brt_tensor *add_to_stream(brt_tape *tape, brt_tensor *x, brt_tensor *y, const brt_linear *linear,
+                                 brt_tensor *gate)
+{
+    return gate ? brt_op_ema(tape, gate, brt_op_linear(tape, y, linear, NULL), x) : brt_op_linear(tape, y, linear, x);
+}
+
 static brt_tensor *feed_forward(brt_tape *tape, const brt_layer *layer, brt_tensor *x)
 {
     brt_tensor *hidden = brt_op_linear(tape, brt_op_layer_norm(tape, x, layer->ff_gain), &layer->ff_in, NULL);
-    return brt_op_linear(tape, brt_op_geglu(tape, hidden), &layer->ff_out, x);
+    return add_to_stream(tape, x, brt_op_geglu(tape, hidden), &layer->ff_out, layer->ff_residual_gate);
 }
 
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
@@ -83,5 +90,5 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     attend_to_window(tape, layer, projection->normalised, sight, heard);
     for (size_t i = 0; i < layer->reads; i++)
         brt_state_read(tape, sight->containers[i], &sight->states[i], projection->normalised, heard, inner * (1 + i));
-    return feed_forward(tape, layer, brt_op_linear(tape, heard, &layer->to_out, x));
+    return feed_forward(tape, layer, add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate));
 }

@@ -8,11 +8,13 @@
 typedef struct brt_layer {
     size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
     size_t index, reads;               /* reads: states read here */
+    real scale;                        /* of the window's logits */
     size_t window;                     /* keys that a token sees; 0: all of memory and block */
     const brt_positions *positions;
     brt_tensor *norm_gain, *q_scale, *k_scale; /* scales NULL without qk normalisation */
     brt_linear to_q, to_kv, to_out;
     brt_tensor *ff_gain;
+    brt_tensor *residual_gate, *ff_residual_gate; /* [dim], or NULL: the residual stream is a sum */
     brt_linear ff_in, ff_out;
 } brt_layer;
 

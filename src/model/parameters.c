@@ -58,6 +58,14 @@ static void add_linear_bias(declaration *d, const char *name, size_t out, size_t
         d->parameters->items[d->parameters->count - 1].fan_in = in;
 }
 
+/* A gate's N(mean, 0.1). */
+static void add_gate(declaration *d, const char *name, size_t dim, double mean)
+{
+    add(d, name, BRT_INIT_SMALL_NORMAL, BRT_SHAPE(dim));
+    if (d->parameters->items)
+        d->parameters->items[d->parameters->count - 1].mean = mean;
+}
+
 static void add_scales(declaration *d, const char *attention, size_t dim_head)
 {
     static const char *const scales[] = {"q_scale", "k_scale"};
@@ -75,7 +83,7 @@ static void add_state_container(declaration *d, const brt_config *c)
     snprintf(d->prefix + outside, sizeof d->prefix - outside, "state_container.");
     add(d, "init_state", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(vectors, dim));
     add(d, "state_pos_ids", BRT_INIT_NORMAL, BRT_SHAPE(vectors, dim));
-    add(d, "learned_ema_beta", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(dim));
+    add_gate(d, "learned_ema_beta", dim, c->state_gate_bias);
     add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "q_to_state.weight", inner, dim);
     add_linear(d, "q_from_state.weight", inner, dim);
@@ -123,15 +131,19 @@ static void add_layer(declaration *d, const brt_config *c, size_t layer)
     add_linear(d, "to_kv.weight", 2 * (size_t)c->kv_heads * dim_head, dim);
     if (c->position_encoding == BRT_POSITION_T5)
         add(d, "rel_pos_bias.weight", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(heads, BRT_T5_BUCKETS));
-    if (recurrent || c->all_layers_qk_rmsnorm)
+    if (brt_config_normalises(c, layer))
         add_scales(d, "attn", dim_head);
     add_linear(d, "to_out.weight", dim, inner * (1 + reads_at(c, layer)));
+    if (c->residual_gates)
+        add_gate(d, "residual_gate", dim, 0);
     if (recurrent)
         add_state_container(d, c);
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
     add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "1.weight", 2 * ff_inner, dim);
     add_linear(d, "3.weight", dim, ff_inner);
+    if (c->residual_gates)
+        add_gate(d, "residual_gate", dim, 0);
 }
 
 static brt_status declare(brt_parameters *parameters, const brt_config *c)
@@ -243,7 +255,7 @@ static double draw(const brt_parameter *parameter, uint64_t seed, uint64_t strea
     case BRT_INIT_NORMAL:
         return brt_rng_normal(seed, stream, index);
     case BRT_INIT_SMALL_NORMAL:
-        return 0.1 * brt_rng_normal(seed, stream, index);
+        return parameter->mean + 0.1 * brt_rng_normal(seed, stream, index);
     case BRT_INIT_LINEAR:
         return (2 * brt_rng_uniform(seed, stream, index) - 1) / sqrt((double)parameter->fan_in);
     }

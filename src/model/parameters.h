@@ -10,7 +10,7 @@
 typedef enum brt_initialisation {
     BRT_INIT_ONES,
     BRT_INIT_NORMAL,       /* N(0, 1): embedding, state ids */
-    BRT_INIT_SMALL_NORMAL, /* N(0, 0.1): initial state, gate (PR #7 of the reference, after the paper) */
+    BRT_INIT_SMALL_NORMAL, /* N(mean, 0.1): initial state, gate (PR #7 of the reference, after the paper) */
     BRT_INIT_LINEAR,       /* U(-1/sqrt(in), 1/sqrt(in)): PyTorch's Linear, weight and bias */
 } brt_initialisation;
 
@@ -19,6 +19,7 @@ typedef struct brt_parameter {
     brt_tensor tensor;    /* data in the parameters' memory; gradient in a trainer's */
     brt_initialisation initialisation;
     size_t fan_in;        /* of BRT_INIT_LINEAR */
+    double mean;          /* of BRT_INIT_SMALL_NORMAL */
     bool decays;          /* weight decay applies: matrices of linear layers */
     brt_matrix *matrix;   /* of a linear layer's weight, else NULL */
 } brt_parameter;

@@ -2,7 +2,6 @@
 
 #include "../ops/attention.h"
 
-#include <math.h>
 #include <stdio.h>
 
 static brt_tensor *find(const brt_parameters *parameters, const char *prefix, const char *name)
@@ -28,6 +27,7 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
         .key_heads = (size_t)config->kv_heads,
         .heads = (size_t)(config->heads / config->kv_heads),
         .dim_head = (size_t)config->dim_head,
+        .scale = (real)brt_config_logit_scale(config, true),
         .initial = find(parameters, prefix, "init_state"),
         .ids = find(parameters, prefix, "state_pos_ids"),
         .beta = find(parameters, prefix, "learned_ema_beta"),
@@ -65,7 +65,7 @@ static brt_attention unmasked(const brt_state_container *container, size_t row, 
 {
     return (brt_attention){.key_heads = container->key_heads,
                            .heads = container->heads,
-                           .scale = 1 / (real)sqrt((double)container->dim_head),
+                           .scale = container->scale,
                            .out_row = row,
                            .out_offset = offset,
                            .out_head = head};

@@ -9,6 +9,7 @@
 typedef struct brt_state_container {
     size_t write_layer, read_layer; /* from 0 */
     size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
+    real scale;                        /* of every attention's logits */
     brt_tensor *initial;  /* [vectors, dim] */
     brt_tensor *ids;      /* [vectors, dim] */
     brt_tensor *beta;     /* [dim], the gate */
