@@ -17,7 +17,7 @@ static const struct {
     {"read_recurrent_layers", {"null", "null", "[1]"}},
     {"all_layers_qk_rmsnorm", {"false", "true"}},
     {"recurrent_qk_rmsnorm", {"true", "true", "false"}},
-    {"qk_logit_scale", {"0", "0", "1.5"}},
+    {"qk_logit_scale", {"0", "0", "0.9"}},
     {"state_gate_bias", {"0", "-3"}},
     {"residual_gates", {"false", "false", "true"}},
     {"num_state_vectors", {"3", "7", "1"}},

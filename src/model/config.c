@@ -56,7 +56,7 @@ static const key keys[] = {
     KEY(state_gate_bias, number, 0, "0",
         "where the state's gates start: sigmoid of it is the share of the new value in a new model's state"),
     KEY(residual_gates, boolean, 0, "false",
-        "every layer adds to the residual stream through the state's kind of gate (the package's abandoned experiment)"),
+        "layers add to the residual stream through gates like the state's (the package's abandoned experiment)"),
     KEY(kv_heads, integer, 1, "1", "heads of keys and values: 1 serves all heads, `heads` one each"),
 };
 #undef KEY
