@@ -38,7 +38,7 @@ static const char *const part_names[part_count] = {"embedding", "attention", "re
 typedef struct description {
     brt_model *model;
     brt_model_costs costs;
-    uint64_t training_bytes;
+    uint64_t training_bytes; /* 0: a quantized model cannot be trained */
     uint64_t parameters[part_count];
 } description;
 
@@ -93,7 +93,8 @@ static brt_status measure(description *d, const info_arguments *a)
     trainer.segment_blocks = a->segment_blocks;
     CLI_TRY(count_parameters(d));
     CLI_TRY(brt_model_measure(d->model, 2 * segment, segment, &d->costs));
-    return brt_trainer_measure(d->model, &trainer, &d->training_bytes);
+    brt_status status = brt_trainer_measure(d->model, &trainer, &d->training_bytes);
+    return status == BRT_ERROR_UNSUPPORTED ? BRT_OK : status;
 }
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
@@ -121,10 +122,10 @@ static brt_status print_json(const description *d)
     json_t *config;
     CLI_TRY(config_json(d, &config));
     return cli_print_json(json_pack(
-        "{s:o, s:I, s:o, s:I, s:I, s:I, s:I, s:I}", "config", config, "parameters", (json_int_t)c->parameters,
+        "{s:o, s:I, s:o, s:I, s:I, s:I, s:I, s:o}", "config", config, "parameters", (json_int_t)c->parameters,
         "parameters_by_part", parts_json(d), "parameter_bytes", (json_int_t)c->parameter_bytes, "flops_per_token",
         (json_int_t)c->flops_per_token, "decode_bytes_per_token", (json_int_t)c->decode_bytes_per_token, "stream_bytes",
-        (json_int_t)c->stream_bytes, "training_bytes", (json_int_t)d->training_bytes));
+        (json_int_t)c->stream_bytes, "training_bytes", d->training_bytes ? json_integer((json_int_t)d->training_bytes) : json_null()));
 }
 
 static brt_status print_config(const description *d)
@@ -154,8 +155,11 @@ static brt_status print_text(const description *d, const info_arguments *a)
     printf("\nforward FLOPs per token    %s\n", cli_count((double)c->flops_per_token));
     printf("memory of the weights      %s\n", cli_bytes(c->parameter_bytes));
     printf("memory of a stream         %s beside the weights\n", cli_bytes(c->stream_bytes));
-    printf("memory of training         %s beside the weights, with %zu rows of %zu blocks\n",
-           cli_bytes(d->training_bytes), a->batch, a->segment_blocks);
+    if (d->training_bytes)
+        printf("memory of training         %s beside the weights, with %zu rows of %zu blocks\n",
+               cli_bytes(d->training_bytes), a->batch, a->segment_blocks);
+    else
+        printf("memory of training         a quantized model cannot be trained\n");
     printf("weights read per token     %s when generating\n", cli_bytes(c->decode_bytes_per_token));
     return cli_flush();
 }

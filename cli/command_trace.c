@@ -37,8 +37,8 @@ static brt_status write_trace(const trace_arguments *a, brt_model *model)
     CLI_TRY(trace_read_calls(&calls, a->tokens));
     brt_status status = brt_tensors_create(&out);
     if (status == BRT_OK) {
-        status = a->loss || a->grad ? trace_losses(model, &calls, a->threads, a->grad, out)
-                                    : trace_forward(model, &calls, a->threads, out);
+        status = a->grad ? trace_gradients(model, &calls, a->threads, out)
+                         : trace_forward(model, &calls, a->threads, a->loss, out);
         if (status == BRT_OK)
             status = brt_tensors_save(out, a->out);
         brt_tensors_close(out);

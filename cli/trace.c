@@ -3,6 +3,7 @@
 
 #include "output.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,39 +92,108 @@ static brt_status add_logits(const sizes *s, size_t call, size_t time, const flo
     return brt_tensors_add(out, name, 3, shape, logits);
 }
 
-/* ---- forward ----------------------------------------------------------------------------------------------------- */
-
-static brt_status forward_call(brt_stream *stream, const sizes *s, const trace_call *call, size_t index,
-                               brt_tensors *out)
+static brt_status one_token_only(size_t call)
 {
-    float *logits = allocate(s->rows * call->time, s->num_tokens);
-    if (!logits)
-        return cli_out_of_memory("logits");
-    brt_status status = brt_stream_feed(stream, call->tokens, call->time, logits);
-    if (status == BRT_OK)
-        status = add_logits(s, index, call->time, logits, out);
-    free(logits);
-    CLI_TRY(status);
-    CLI_TRY(brt_stream_drop_partial_block(stream));
-    return add_carried(&(carrier){.stream = stream}, s, index, out);
+    return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", call);
 }
 
-brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, brt_tensors *out)
-{
-    brt_stream_options options = brt_stream_options_init();
-    sizes s = sizes_of(model, calls->rows);
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
+
+/* What is done with every call; with losses, its last token is only a target. */
+typedef struct forward_pass {
+    const sizes *sizes;
     brt_stream *stream;
-    options.rows = calls->rows;
-    options.threads = threads;
-    CLI_TRY(brt_stream_open(&stream, model, &options));
-    brt_status status = BRT_OK;
-    for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
-        status = forward_call(stream, &s, &calls->items[i], i, out);
-    brt_stream_close(stream);
+    bool with_losses;
+    int64_t ignore_index;
+    brt_tensors *out;
+} forward_pass;
+
+/* -log softmax(logits)[target] */
+static double cross_entropy(const float *logits, size_t count, int32_t target)
+{
+    double most = logits[0], sum = 0;
+    for (size_t i = 1; i < count; i++)
+        most = logits[i] > most ? logits[i] : most;
+    for (size_t i = 0; i < count; i++)
+        sum += exp(logits[i] - most);
+    return log(sum) + most - logits[target];
+}
+
+/* The mean over all targets [1, time] of every row that are not ignored; 0 when there is none. */
+static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t index, const float *logits)
+{
+    char name[48];
+    const sizes *s = f->sizes;
+    double sum = 0;
+    size_t counted = 0, time = call->time - 1;
+    for (size_t i = 0; i < s->rows * time; i++) {
+        int32_t target = call->tokens[i / time * call->time + i % time + 1];
+        if (target == f->ignore_index)
+            continue;
+        if (target < 0 || (size_t)target >= s->num_tokens)
+            return cli_fail(BRT_ERROR_ARGUMENT, "tokens.%zu has the target %d, which is not in the vocabulary", index,
+                            (int)target);
+        sum += cross_entropy(logits + i * s->num_tokens, s->num_tokens, target);
+        counted++;
+    }
+    float loss = counted ? (float)(sum / (double)counted) : 0;
+    snprintf(name, sizeof name, "loss.%zu", index);
+    return brt_tensors_add(f->out, name, 1, (const size_t[]){1}, &loss);
+}
+
+/* The first `time` tokens of every row. */
+static brt_status feed_call(const forward_pass *f, const trace_call *call, size_t time, float *logits)
+{
+    size_t rows = f->sizes->rows;
+    int32_t *tokens = calloc(rows * time, sizeof *tokens);
+    if (!tokens)
+        return cli_out_of_memory("tokens");
+    for (size_t row = 0; row < rows; row++)
+        memcpy(tokens + row * time, call->tokens + row * call->time, time * sizeof *tokens);
+    brt_status status = brt_stream_feed(f->stream, tokens, time, logits);
+    free(tokens);
     return status;
 }
 
-/* ---- losses ------------------------------------------------------------------------------------------------------ */
+static brt_status forward_call(const forward_pass *f, const trace_call *call, size_t index)
+{
+    const sizes *s = f->sizes;
+    size_t time = call->time - f->with_losses;
+    if (time == 0)
+        return one_token_only(index);
+    float *logits = allocate(s->rows * time, s->num_tokens);
+    if (!logits)
+        return cli_out_of_memory("logits");
+    brt_status status = feed_call(f, call, time, logits);
+    if (status == BRT_OK)
+        status = add_logits(s, index, time, logits, f->out);
+    if (status == BRT_OK && f->with_losses)
+        status = add_loss(f, call, index, logits);
+    free(logits);
+    CLI_TRY(status);
+    CLI_TRY(brt_stream_drop_partial_block(f->stream));
+    return add_carried(&(carrier){.stream = f->stream}, s, index, f->out);
+}
+
+brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, bool losses, brt_tensors *out)
+{
+    brt_stream_options options = brt_stream_options_init();
+    sizes s = sizes_of(model, calls->rows);
+    forward_pass f = {.sizes = &s,
+                      .with_losses = losses,
+                      .ignore_index = brt_config_get(brt_model_config(model), "ignore_index"),
+                      .out = out};
+    options.rows = calls->rows;
+    options.threads = threads;
+    CLI_TRY(brt_stream_open(&f.stream, model, &options));
+    brt_status status = BRT_OK;
+    for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
+        status = forward_call(&f, &calls->items[i], i);
+    brt_stream_close(f.stream);
+    return status;
+}
+
+/* ---- losses, by a trainer, which has their gradients -------------------------------------------------------------- */
 
 /* One call: `time` positions that have a target, taken in segments. */
 typedef struct loss_call {
@@ -132,7 +202,6 @@ typedef struct loss_call {
     const trace_call *call;
     size_t time;
     uint64_t counted; /* targets that are not ignored */
-    bool gradient;
     int32_t *tokens, *targets;       /* of a segment: [rows, segment] */
     float *logits, *segment_logits;  /* [rows, time, num_tokens] and of a segment */
     double loss;
@@ -190,7 +259,6 @@ static brt_status run_segment(loss_call *l, size_t first, size_t count, int64_t 
                            .tokens = l->tokens,
                            .targets = l->targets,
                            .weight = (float)weight,
-                           .forward_only = !l->gradient,
                            .logits = l->segment_logits};
     CLI_TRY(brt_trainer_segment(l->trainer, &segment, &loss, NULL));
     l->loss += weight * loss;
@@ -208,14 +276,13 @@ static brt_status run_segments(loss_call *l, int64_t ignore_index)
     return BRT_OK;
 }
 
-static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_call *call, size_t index, bool gradient,
+static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_call *call, size_t index,
                              int64_t ignore_index, brt_tensors *out)
 {
     char name[48];
-    loss_call l = {.trainer = trainer, .sizes = s, .call = call, .time = call->time - 1, .gradient = gradient};
+    loss_call l = {.trainer = trainer, .sizes = s, .call = call, .time = call->time - 1};
     if (l.time == 0)
-        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target",
-                        index);
+        return one_token_only(index);
     brt_status status = run_segments(&l, ignore_index);
     float loss = (float)l.loss;
     snprintf(name, sizeof name, "loss.%zu", index);
@@ -258,7 +325,7 @@ static brt_status open_trainer(brt_trainer **out, brt_model *model, size_t rows,
     return brt_trainer_open(out, model, &options);
 }
 
-brt_status trace_losses(brt_model *model, const trace_calls *calls, int threads, bool gradient, brt_tensors *out)
+brt_status trace_gradients(brt_model *model, const trace_calls *calls, int threads, brt_tensors *out)
 {
     sizes s = sizes_of(model, calls->rows);
     int64_t ignore_index = brt_config_get(brt_model_config(model), "ignore_index");
@@ -266,8 +333,8 @@ brt_status trace_losses(brt_model *model, const trace_calls *calls, int threads,
     CLI_TRY(open_trainer(&trainer, model, calls->rows, threads));
     brt_status status = BRT_OK;
     for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
-        status = trace_loss(trainer, &s, &calls->items[i], i, gradient, ignore_index, out);
-    for (size_t i = 0; gradient && i < brt_model_parameter_count(model) && status == BRT_OK; i++)
+        status = trace_loss(trainer, &s, &calls->items[i], i, ignore_index, out);
+    for (size_t i = 0; i < brt_model_parameter_count(model) && status == BRT_OK; i++)
         status = add_gradient(model, trainer, i, out);
     brt_trainer_close(trainer);
     return status;

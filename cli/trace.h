@@ -18,9 +18,9 @@ typedef struct trace_calls {
 brt_status trace_read_calls(trace_calls *out, const char *path);
 void trace_close_calls(trace_calls *calls);
 
-/* Adds logits, memories and states after each call. */
-brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, brt_tensors *out);
-/* The same where the last token of each row is only a target, and the losses; with their gradient, if asked for. */
-brt_status trace_losses(brt_model *model, const trace_calls *calls, int threads, bool gradient, brt_tensors *out);
+/* Adds logits, memories and states after each call; with losses, the last token of each row is only a target. */
+brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, bool losses, brt_tensors *out);
+/* The same with losses, and the gradient of their sum. */
+brt_status trace_gradients(brt_model *model, const trace_calls *calls, int threads, brt_tensors *out);
 
 #endif

@@ -199,7 +199,7 @@ typedef struct embedding_options {
 static void embedding(check *k, brt_tensor *const *in, const void *options)
 {
     const embedding_options *o = options;
-    weigh(k, brt_op_embedding(k->tape, in[0], o->tokens, o->batch, o->time));
+    weigh(k, brt_op_embedding(k->tape, &(brt_table){.rows = in[0]}, o->tokens, o->batch, o->time));
 }
 
 static void geglu(check *k, brt_tensor *const *in, const void *options)
@@ -320,7 +320,7 @@ enum { linear_x, linear_weight, linear_bias, linear_residual };
 
 static brt_linear linear_of(const check *k, brt_tensor *const *in)
 {
-    return (brt_linear){in[linear_weight], in[linear_bias], k->matrix[linear_weight]};
+    return (brt_linear){.weight = in[linear_weight], .bias = in[linear_bias], .matrix = k->matrix[linear_weight]};
 }
 
 static void linear(check *k, brt_tensor *const *in, const void *options)

@@ -34,6 +34,8 @@ static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 
 #include "bf16_checks.h"
 #include "stored_checks.h"
 
+#include "panel_checks.h"
+
 /* ---- matrix products ------------------------------------------------------------------------------------ */
 
 static void check_matmul_case(size_t m, size_t n, size_t k, bool transposed, bool accumulate)

@@ -1,5 +1,6 @@
 /* What must hold for every model, on random ones: nothing depends on later tokens, on the split into calls, on an
- * interruption by a session file, on recomputation or on the number of threads; streams and training agree. */
+ * interruption by a session file, on recomputation or on the number of threads; streams and training agree; weights can
+ * be quantized. */
 #define _GNU_SOURCE
 #include "feeding.h"
 #include "variants.h"
@@ -130,6 +131,28 @@ static void a_reset_row_is_a_new_one(void **state)
     check_all(expect_reset);
 }
 
+/* A model of quantized weights computes what one does that holds the same numbers as floats. */
+static void expect_quantized(const char *name, const input *in)
+{
+    input quantized = *in, widened = *in;
+    size_t count = in->rows * in->time * in->classes;
+    assert_ok(brt_model_quantize(&quantized.model, in->model, "int8"));
+    assert_ok(brt_model_quantize(&widened.model, quantized.model, "f32"));
+    float *found = feed_at_once(&quantized), *expected = feed_at_once(&widened);
+    if (difference(found, expected, count) > training_rounding)
+        fail_msg("%s: in int8 logits differ by %g", name, difference(found, expected, count));
+    brt_model_close(quantized.model);
+    brt_model_close(widened.model);
+    free(found);
+    free(expected);
+}
+
+static void quantized_models_compute_with_their_numbers(void **state)
+{
+    (void)state;
+    check_all(expect_quantized);
+}
+
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 static brt_trainer *open_trainer(brt_model *model, bool recompute, int threads)
@@ -244,6 +267,7 @@ int main(void)
         cmocka_unit_test(the_split_into_calls_does_not_matter),
         cmocka_unit_test(sessions_go_on_exactly),
         cmocka_unit_test(a_reset_row_is_a_new_one),
+        cmocka_unit_test(quantized_models_compute_with_their_numbers),
         cmocka_unit_test(recomputation_and_threads_do_not_matter),
         cmocka_unit_test(streams_compute_what_training_does),
     };

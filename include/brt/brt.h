@@ -141,18 +141,28 @@ typedef struct brt_model brt_model;
  * checked and copied. A model that memory cannot hold is BRT_ERROR_MEMORY before anything is allocated. */
 BRT_API brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t seed);
 /* DIR holds config.json and model.safetensors: the reference's state_dict() names and shapes, with or without the
- * prefix "transformer.", of any real type (F32, BF16, ...); `beta` buffers are ignored. BRT_ERROR_MISMATCH names a
- * tensor that is missing, superfluous or of another shape than the configuration's. */
+ * prefix "transformer.", of any real type (F32, BF16, ...); `beta` buffers are ignored. Matrices in BF16, and in I8 with
+ * their scales, stay so: the model is a quantized one (brt_model_quantize). BRT_ERROR_MISMATCH names a tensor that is
+ * missing, superfluous or of another shape than the configuration's. */
 BRT_API brt_status brt_model_load(brt_model **out, const char *dir);
-/* Makes DIR where needed and writes config.json and model.safetensors (F32) there, each beside, synced and renamed. */
+/* Makes DIR where needed and writes config.json and model.safetensors there, each beside, synced and renamed: F32, and
+ * what a quantized model holds as BF16 or I8 so, with a tensor NAME_scale [outputs] (F32) for NAME in I8. */
 BRT_API brt_status brt_model_save(const brt_model *model, const char *dir);
 BRT_API void brt_model_close(brt_model *model);
 /* The checked configuration, owned by the model. */
 BRT_API const brt_config *brt_model_config(const brt_model *model);
 
+/* A copy of the model for inference, its matrices and its embedding held in fewer bits: in "bf16", or as 8-bit integers
+ * with a scale for each output ("int8"), rounded to the nearest. A token reads every matrix once, so it takes about half
+ * or a quarter of the time, and the model as much less memory. Activations, sums, gains, biases and states stay floats.
+ * Such a model cannot be trained: BRT_ERROR_UNSUPPORTED. "f32" makes one that can, of the numbers that are there.
+ * BRT_ERROR_ARGUMENT for another dtype, BRT_ERROR_NUMERIC for a weight that is not finite. */
+BRT_API brt_status brt_model_quantize(brt_model **out, const brt_model *model, const char *dtype);
+
 typedef struct brt_parameter_info {
     const char *name;  /* the reference's state_dict() name */
-    const float *data; /* [shape], owned by the model; a trainer changes it */
+    const char *dtype; /* as the model holds it: "F32"; of a quantized model also "BF16" or "I8". A static string */
+    const float *data; /* [shape], owned by the model; a trainer changes it; NULL unless it is F32 */
     size_t count;      /* of numbers: the product of the shape */
     size_t dims;
     size_t shape[4];   /* [dims] */
@@ -164,7 +174,7 @@ BRT_API brt_status brt_model_parameter(const brt_model *model, size_t index, brt
 
 typedef struct brt_model_costs {
     uint64_t parameters;             /* numbers */
-    uint64_t parameter_bytes;        /* of them, as F32 */
+    uint64_t parameter_bytes;        /* of them, as the model holds them, without the copies it packs for products */
     uint64_t stream_bytes;           /* of one stream of one row: windows, states and working memory */
     uint64_t flops_per_token;        /* forward, matrix products, as the reference computes them (masked scores, too):
                                         of a block that has a memory, its write of the states included, per token */

@@ -110,6 +110,18 @@ static work bench_widen_int8(const brt_kernels *kernels, arrays *x)
     return passes_over(numbers, 1.25);
 }
 
+static work bench_panel_bf16(const brt_kernels *kernels, arrays *x)
+{
+    kernels->panel_bf16(1, 2 * numbers / BRT_PANEL, x->a, 2 * numbers / BRT_PANEL, x->bf16, x->b);
+    return (work){.bytes = 2 * numbers * sizeof(uint16_t)};
+}
+
+static work bench_panel_int8(const brt_kernels *kernels, arrays *x)
+{
+    kernels->panel_int8(1, 4 * numbers / BRT_PANEL, x->a, 4 * numbers / BRT_PANEL, (const int8_t *)x->bf16, x->b);
+    return (work){.bytes = 4 * numbers};
+}
+
 static work bench_scale_columns(const brt_kernels *kernels, arrays *x)
 {
     kernels->scale_columns(rows, dim, x->ones, x->a, dim, x->b, dim, false);

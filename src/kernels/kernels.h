@@ -12,6 +12,9 @@ typedef struct brt_adam_step {
     real correction1, correction2; /* 1 - beta^t */
 } brt_adam_step;
 
+/* Outputs that stand side by side in a weight of fewer bits. */
+enum { BRT_PANEL = 64 };
+
 typedef struct brt_kernels {
     const char *isa; /* "avx512" */
     int lanes;       /* reals in one vector */

@@ -89,6 +89,28 @@ static void to_int8(size_t rows, size_t dim, const real *x, size_t x_stride, int
     }
 }
 
+static void panel_bf16(size_t m, size_t k, const real *x, size_t x_stride, const uint16_t *w, real *y)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < BRT_PANEL; j++) {
+            real sum = 0;
+            for (size_t p = 0; p < k; p++)
+                sum += x[i * x_stride + p] * value_of_bf16(w[p * BRT_PANEL + j]);
+            y[i * BRT_PANEL + j] = sum;
+        }
+}
+
+static void panel_int8(size_t m, size_t k, const real *x, size_t x_stride, const int8_t *w, real *y)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < BRT_PANEL; j++) {
+            real sum = 0;
+            for (size_t p = 0; p < k; p++)
+                sum += x[i * x_stride + p] * (real)w[p * BRT_PANEL + j];
+            y[i * BRT_PANEL + j] = sum;
+        }
+}
+
 static void scale_columns(size_t m, size_t n, const real *factor, const real *x, size_t x_stride, real *y,
                           size_t y_stride, bool accumulate)
 {

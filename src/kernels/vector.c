@@ -8,6 +8,7 @@
 #include "vector_matmul.h"
 #include "vector_optimizer.h"
 #include "vector_pairs.h"
+#include "vector_panels.h"
 #include "vector_peak.h"
 #include "vector_rows.h"
 #include "vector_softmax.h"

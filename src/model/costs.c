@@ -2,6 +2,8 @@
  * rectangles of scores, masked or not). */
 #include "stream_state.h"
 
+#include <string.h>
+
 /* Forward FLOPs of one block of one row. */
 typedef struct block_flops {
     uint64_t linears;     /* of the tokens, logits included */
@@ -34,18 +36,25 @@ static uint64_t forward_flops(const block_flops *block, uint64_t blocks)
     return blocks * (block->linears + 2 * block->window + block->state_read + block->state_write) - block->window;
 }
 
+/* Weights that only a block's end uses. */
+static bool writes_a_state(const char *name)
+{
+    static const char *const ends[] = {"q_from_state.weight", "state_to_q.weight", "state_to_kv.weight",
+                                       "to_state_out.weight", "state_out_to_gate.weight"};
+    const char *part = strstr(name, "state_container.");
+    for (size_t i = 0; part && i < sizeof ends / sizeof ends[0]; i++)
+        if (strcmp(part + strlen("state_container."), ends[i]) == 0)
+            return true;
+    return false;
+}
+
 static uint64_t decode_bytes(const brt_model *model)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < model->parameters.count; i++)
-        if (model->parameters.items[i].matrix)
-            bytes += model->parameters.items[i].tensor.count * sizeof(real);
-    /* Weights that only a block's end uses. */
-    for (size_t i = 0; i < model->containers; i++) {
-        const brt_state_container *c = &model->container[i];
-        bytes -= (c->q_from_state.weight->count + c->state_to_q.weight->count + c->state_to_kv.weight->count +
-                  c->to_state_out.weight->count + c->state_out_to_gate.weight->count) *
-                 sizeof(real);
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const brt_parameter *parameter = &model->parameters.items[i];
+        if (parameter->decays && !writes_a_state(parameter->name))
+            bytes += brt_parameter_bytes(parameter);
     }
     return bytes;
 }
@@ -69,9 +78,10 @@ brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_
     block_flops block = count_block(config);
     uint64_t forward = forward_flops(&block, sample_tokens / width), segments = sample_tokens / segment_tokens;
     *out = (brt_model_costs){0};
-    for (size_t i = 0; i < model->parameters.count; i++)
+    for (size_t i = 0; i < model->parameters.count; i++) {
         out->parameters += model->parameters.items[i].tensor.count;
-    out->parameter_bytes = out->parameters * sizeof(real);
+        out->parameter_bytes += brt_parameter_bytes(&model->parameters.items[i]);
+    }
     out->flops_per_token = forward_flops(&block, 2) - forward_flops(&block, 1);
     out->flops_per_token /= width;
     /* Backward is twice forward, but for the write at a segment's end, whose result is carried detached. */

@@ -10,8 +10,7 @@ static brt_tensor *find(const brt_parameters *parameters, size_t layer, const ch
 
 static brt_linear find_linear(const brt_parameters *parameters, size_t layer, const char *name)
 {
-    brt_parameter *weight = brt_parameters_find(parameters, "layers.%zu.%s.weight", layer, name);
-    return (brt_linear){&weight->tensor, NULL, weight->matrix};
+    return brt_parameter_linear(brt_parameters_find(parameters, "layers.%zu.%s.weight", layer, name), NULL);
 }
 
 void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,

@@ -22,11 +22,11 @@ static void bind_containers(brt_model *model)
     }
 }
 
-static brt_status build(brt_model *model)
+static brt_status build(brt_model *model, brt_choose_precision *choose, const void *context)
 {
     const brt_config *config = &model->config;
     BRT_TRY(brt_kernels_select(&model->kernels));
-    BRT_TRY(brt_parameters_create(&model->parameters, config));
+    BRT_TRY(brt_parameters_create(&model->parameters, config, choose, context));
     BRT_TRY(brt_gemm_create(&model->gemm, model->kernels));
     BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
     BRT_TRY(brt_slots_create(&model->slots, config, &model->parameters));
@@ -40,14 +40,15 @@ static brt_status build(brt_model *model)
     for (size_t i = 0; i < model->depth; i++)
         brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->positions);
     bind_containers(model);
-    model->embedding = &brt_parameters_find(&model->parameters, "token_emb.weight")->tensor;
+    model->embedding = brt_parameter_table(brt_parameters_find(&model->parameters, "token_emb.weight"));
     model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
-    brt_parameter *logits = brt_parameters_find(&model->parameters, "to_logits.1.weight");
-    model->to_logits = (brt_linear){&logits->tensor, NULL, logits->matrix};
+    model->to_logits =
+        brt_parameter_linear(brt_parameters_find(&model->parameters, "to_logits.1.weight"), NULL);
     return BRT_OK;
 }
 
-brt_status brt_model_allocate(brt_model **out, const brt_config *config)
+brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
+                              const void *context)
 {
     brt_model *model = calloc(1, sizeof *model);
     if (!model)
@@ -57,7 +58,7 @@ brt_status brt_model_allocate(brt_model **out, const brt_config *config)
     if (status == BRT_OK) {
         model->depth = (size_t)model->config.depth;
         model->containers = model->config.recurrent_layers.count;
-        status = build(model);
+        status = build(model, choose, context);
     }
     if (status != BRT_OK) {
         brt_model_close(model);
@@ -70,7 +71,7 @@ brt_status brt_model_allocate(brt_model **out, const brt_config *config)
 brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t seed)
 {
     brt_model *model;
-    BRT_TRY(brt_model_allocate(&model, config));
+    BRT_TRY(brt_model_allocate(&model, config, NULL, NULL));
     brt_parameters_initialise(&model->parameters, seed);
     brt_status status = brt_parameters_refresh(&model->parameters, 1);
     if (status != BRT_OK) {
@@ -114,6 +115,7 @@ brt_status brt_model_parameter(const brt_model *model, size_t index, brt_paramet
                         model->parameters.count);
     const brt_parameter *parameter = &model->parameters.items[index];
     *out = (brt_parameter_info){.name = parameter->name,
+                                .dtype = brt_precision_dtype(parameter->precision),
                                 .data = parameter->tensor.data,
                                 .count = parameter->tensor.count,
                                 .dims = parameter->tensor.dims};
@@ -195,7 +197,7 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
     pass p = {.tape = tape, .model = model, .block = block};
     if (brt_positions_shared(&model->positions))
         p.bias = brt_positions_bias(tape, &model->positions, 0);
-    brt_tensor *x = brt_op_embedding(tape, model->embedding, block->tokens, block->batch, block->time);
+    brt_tensor *x = brt_op_embedding(tape, &model->embedding, block->tokens, block->batch, block->time);
     for (size_t layer = 0; layer < model->depth; layer++)
         x = run_layer(&p, layer, x);
     return x;

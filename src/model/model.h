@@ -17,13 +17,15 @@ struct brt_model {
     brt_state_container *container;       /* [containers], ascending by the layer that writes */
     const brt_state_container **readers;  /* [containers], grouped by the layer that reads, in that order */
     size_t *first_reader;                 /* [depth]: a layer's readers begin here */
-    brt_tensor *embedding, *final_gain;
+    brt_table embedding;
+    brt_tensor *final_gain;
     brt_linear to_logits;
 };
 
-/* A model with its parameters allocated but not set; the configuration is checked and copied. Set them, then call
- * brt_parameters_refresh. */
-brt_status brt_model_allocate(brt_model **out, const brt_config *config);
+/* A model with its parameters allocated but not set, in the precisions that are chosen (NULL: F32); the configuration is
+ * checked and copied. Set them, then call brt_parameters_refresh. */
+brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
+                              const void *context);
 
 /* One block of a batch on its way through the layers. */
 typedef struct brt_block {

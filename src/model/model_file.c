@@ -5,12 +5,16 @@
 #include "../base/file.h"
 #include "../ckpt/safetensors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Saved from the reference's trainer wrapper, names begin with this. */
 static const char wrapper_prefix[] = "transformer.";
+
+/* Beside NAME in I8 stands NAME_scale. */
+static const char scale_suffix[] = "_scale";
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -36,32 +40,96 @@ static brt_status wrong_shape(const brt_safetensors *file, const brt_parameter *
                     brt_safetensors_path(file), parameter->name, found, expected);
 }
 
-static brt_status read_parameter(const brt_safetensors *file, const char *prefix, const brt_parameter *parameter)
+static bool find_parameter(const brt_safetensors *file, const char *prefix, const brt_parameter *parameter,
+                           brt_tensor_info *info)
 {
     char name[sizeof parameter->name + sizeof wrapper_prefix];
     snprintf(name, sizeof name, "%s%s", prefix, parameter->name);
+    return brt_safetensors_find(file, name, info);
+}
+
+/* The scales of a tensor in I8, one for each of its rows. */
+static brt_status read_scales(const brt_safetensors *file, const char *name, brt_quantized *q)
+{
+    char scale_name[sizeof((brt_parameter *)0)->name + sizeof wrapper_prefix + sizeof scale_suffix];
     brt_tensor_info info;
-    if (!brt_safetensors_find(file, name, &info))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: there is no \"%s\", which the configuration asks for",
-                        brt_safetensors_path(file), name);
+    snprintf(scale_name, sizeof scale_name, "%s%s", name, scale_suffix);
+    if (!brt_safetensors_find(file, scale_name, &info))
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds I8, and there is no \"%s\" with the scale of each row",
+                        brt_safetensors_path(file), name, scale_name);
+    if (strcmp(info.dtype, "F32") != 0 || !brt_safetensors_has_shape(&info, 1, &q->out))
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" must be F32 and have the shape [%zu], one scale for each row",
+                        brt_safetensors_path(file), scale_name, q->out);
+    brt_safetensors_to_float(&info, q->scale);
+    for (size_t i = 0; i < q->out; i++)
+        if (!(isfinite(q->scale[i]) && q->scale[i] >= 0))
+            return BRT_FAIL(BRT_ERROR_FORMAT, "%s: \"%s\" has the scale %g in row %zu; it must be finite, and not negative",
+                            brt_safetensors_path(file), scale_name, (double)q->scale[i], i);
+    return BRT_OK;
+}
+
+static brt_status read_quantized(const brt_safetensors *file, const brt_tensor_info *info, brt_quantized *q)
+{
+    size_t row_bytes = q->in * brt_quantized_item(q);
+    for (size_t row = 0; row < q->out; row++)
+        brt_quantized_set_row(q, row, (const unsigned char *)info->data + row * row_bytes);
+    return q->precision == BRT_INT8 ? read_scales(file, info->name, q) : BRT_OK;
+}
+
+static brt_status read_parameter(const brt_safetensors *file, const char *prefix, brt_parameter *parameter)
+{
+    brt_tensor_info info;
+    if (!find_parameter(file, prefix, parameter, &info))
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: there is no \"%s%s\", which the configuration asks for",
+                        brt_safetensors_path(file), prefix, parameter->name);
     if (!brt_safetensors_has_shape(&info, parameter->tensor.dims, parameter->tensor.shape))
         return wrong_shape(file, parameter, &info);
+    if (parameter->precision != BRT_F32)
+        return read_quantized(file, &info, &parameter->quantized);
     bool is_real = info.dtype[0] == 'F' || strcmp(info.dtype, "BF16") == 0;
     if (!is_real)
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds %s, not real numbers", brt_safetensors_path(file), name,
-                        info.dtype);
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds %s, not real numbers", brt_safetensors_path(file),
+                        info.name, info.dtype);
     brt_safetensors_to_float(&info, parameter->tensor.data);
     return BRT_OK;
 }
 
-/* Every tensor must be a parameter, or a `beta` buffer, which the reference keeps beside each gain and which is 0. */
+/* A matrix is held as the file has it. */
+typedef struct choice {
+    const brt_safetensors *file;
+    const char *prefix;
+} choice;
+
+static brt_precision choose_as_in_file(const void *context, const brt_parameter *parameter)
+{
+    const choice *c = context;
+    brt_tensor_info info;
+    if (!find_parameter(c->file, c->prefix, parameter, &info))
+        return BRT_F32;
+    if (strcmp(info.dtype, brt_precision_dtype(BRT_INT8)) == 0)
+        return BRT_INT8;
+    return strcmp(info.dtype, brt_precision_dtype(BRT_BF16)) == 0 ? BRT_BF16 : BRT_F32;
+}
+
+/* The scales of a parameter that is in I8. */
+static bool names_scales(const char *name, const brt_parameters *parameters)
+{
+    size_t stem = strlen(name) - strlen(scale_suffix);
+    const brt_parameter *parameter =
+        ends_with(name, scale_suffix) ? brt_parameters_find(parameters, "%.*s", (int)stem, name) : NULL;
+    return parameter && parameter->precision == BRT_INT8;
+}
+
+/* Every tensor must be a parameter or its scales, or a `beta` buffer, which the reference keeps beside each gain and
+ * which is 0. */
 static brt_status check_names(const brt_safetensors *file, const char *prefix, const brt_parameters *parameters)
 {
     for (size_t i = 0; i < brt_safetensors_count(file); i++) {
         brt_tensor_info info;
         brt_safetensors_at(file, i, &info);
+        const char *name = info.name + strlen(prefix);
         bool known = strncmp(info.name, prefix, strlen(prefix)) == 0 &&
-                     brt_parameters_find(parameters, "%s", info.name + strlen(prefix));
+                     (brt_parameters_find(parameters, "%s", name) || names_scales(name, parameters));
         if (!known && !ends_with(info.name, ".beta"))
             return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" is not a parameter of the configured model",
                             brt_safetensors_path(file), info.name);
@@ -75,13 +143,20 @@ static const char *find_prefix(const brt_safetensors *file)
     return brt_safetensors_find(file, "transformer.token_emb.weight", &info) ? wrapper_prefix : "";
 }
 
-static brt_status read_parameters(brt_model *model, const brt_safetensors *file)
+static brt_status read_parameters(brt_model *model, const brt_safetensors *file, const char *prefix)
 {
-    const char *prefix = find_prefix(file);
     brt_status status = check_names(file, prefix, &model->parameters);
     for (size_t i = 0; i < model->parameters.count && status == BRT_OK; i++)
         status = read_parameter(file, prefix, &model->parameters.items[i]);
     return status;
+}
+
+static brt_status read_model(brt_model **out, const brt_config *config, const brt_safetensors *file)
+{
+    choice as_in_file = {file, find_prefix(file)};
+    BRT_TRY(brt_model_allocate(out, config, choose_as_in_file, &as_in_file));
+    BRT_TRY(read_parameters(*out, file, as_in_file.prefix));
+    return brt_parameters_refresh(&(*out)->parameters, 1);
 }
 
 /* The weights file is opened, and its header checked, before anything is allocated for it. */
@@ -94,11 +169,7 @@ static brt_status load(brt_model **out, const brt_config *config, const char *di
     brt_safetensors *file = NULL;
     brt_status status = brt_safetensors_open(&file, path);
     if (status == BRT_OK)
-        status = brt_model_allocate(&model, config);
-    if (status == BRT_OK)
-        status = read_parameters(model, file);
-    if (status == BRT_OK)
-        status = brt_parameters_refresh(&model->parameters, 1);
+        status = read_model(&model, config, file);
     brt_safetensors_close(file);
     free(path);
     if (status != BRT_OK) {
@@ -124,51 +195,93 @@ brt_status brt_model_load(brt_model **out, const char *dir)
 
 static brt_tensor_source source_of(const brt_parameter *parameter)
 {
-    brt_tensor_source source = {
-        .name = parameter->name, .dtype = "F32", .dims = parameter->tensor.dims, .data = parameter->tensor.data};
+    brt_tensor_source source = {.name = parameter->name,
+                                .dtype = brt_precision_dtype(parameter->precision),
+                                .dims = parameter->tensor.dims,
+                                .data = parameter->tensor.data};
     memcpy(source.shape, parameter->tensor.shape, parameter->tensor.dims * sizeof source.shape[0]);
     return source;
 }
 
-/* The tensors of a file. Beside each gain, "gamma", there is the buffer "beta", all 0: without it the reference's
- * load_state_dict() refuses the file. */
+/* A tensor that is in a file beside a parameter: of a gain, "gamma", the buffer "beta", all 0, without which the
+ * reference's load_state_dict() refuses the file; of one in I8 its scales. */
+typedef char beside_name[sizeof((brt_parameter *)0)->name + sizeof scale_suffix];
+
+/* The tensors of a file. */
 typedef struct outgoing {
     brt_tensor_source *sources; /* up to two for each parameter */
     size_t count;
-    char (*beta_names)[sizeof((brt_parameter *)0)->name]; /* [parameters] */
-    float *zeros;                                         /* [dim] */
+    beside_name *beside;        /* [parameters] */
+    float *zeros;               /* [dim] */
+    void **rows;                /* [parameters], of those that are quantized: in the file's order */
+    size_t parameters;
 } outgoing;
 
 static brt_status open_outgoing(outgoing *o, const brt_model *model)
 {
-    size_t parameters = model->parameters.count;
-    o->sources = calloc(2 * parameters, sizeof *o->sources);
-    o->beta_names = calloc(parameters, sizeof *o->beta_names);
+    o->parameters = model->parameters.count;
+    o->sources = calloc(2 * o->parameters, sizeof *o->sources);
+    o->beside = calloc(o->parameters, sizeof *o->beside);
     o->zeros = calloc((size_t)model->config.dim, sizeof *o->zeros);
-    return o->sources && o->beta_names && o->zeros ? BRT_OK
-                                                   : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the model");
+    o->rows = calloc(o->parameters, sizeof *o->rows);
+    return o->sources && o->beside && o->zeros && o->rows
+               ? BRT_OK
+               : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the model");
 }
 
 static void close_outgoing(outgoing *o)
 {
+    for (size_t i = 0; o->rows && i < o->parameters; i++)
+        free(o->rows[i]);
+    free(o->rows);
     free(o->sources);
-    free(o->beta_names);
+    free(o->beside);
     free(o->zeros);
 }
 
-static void add_outgoing(outgoing *o, const brt_parameters *parameters, size_t index)
+static void add_beta(outgoing *o, brt_tensor_source gain, size_t index)
 {
-    const brt_parameter *parameter = &parameters->items[index];
+    int stem = (int)(strlen(gain.name) - strlen("gamma"));
+    snprintf(o->beside[index], sizeof *o->beside, "%.*sbeta", stem, gain.name);
+    gain.name = o->beside[index];
+    gain.data = o->zeros;
+    o->sources[o->count++] = gain;
+}
+
+static void add_scales(outgoing *o, const brt_parameter *parameter, size_t index)
+{
+    snprintf(o->beside[index], sizeof *o->beside, "%s%s", parameter->name, scale_suffix);
+    o->sources[o->count++] = (brt_tensor_source){.name = o->beside[index],
+                                                 .dtype = "F32",
+                                                 .dims = 1,
+                                                 .shape = {parameter->quantized.out},
+                                                 .data = parameter->quantized.scale};
+}
+
+/* Numbers in rows, as files have them. */
+static void *make_rows(const brt_quantized *q)
+{
+    size_t row_bytes = q->in * brt_quantized_item(q);
+    unsigned char *rows = malloc(q->out * row_bytes);
+    for (size_t row = 0; rows && row < q->out; row++)
+        brt_quantized_get_row(q, row, rows + row * row_bytes);
+    return rows;
+}
+
+static brt_status add_outgoing(outgoing *o, const brt_parameter *parameter, size_t index)
+{
     brt_tensor_source source = source_of(parameter);
+    if (parameter->precision != BRT_F32) {
+        source.data = o->rows[index] = make_rows(&parameter->quantized);
+        if (!source.data)
+            return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving \"%s\"", parameter->name);
+    }
     o->sources[o->count++] = source;
-    if (!ends_with(parameter->name, ".gamma"))
-        return;
-    char *name = o->beta_names[index];
-    int stem = (int)(strlen(parameter->name) - strlen("gamma"));
-    snprintf(name, sizeof o->beta_names[index], "%.*sbeta", stem, parameter->name);
-    source.name = name;
-    source.data = o->zeros;
-    o->sources[o->count++] = source;
+    if (ends_with(parameter->name, ".gamma"))
+        add_beta(o, source, index);
+    if (parameter->precision == BRT_INT8)
+        add_scales(o, parameter, index);
+    return BRT_OK;
 }
 
 static brt_status write_parameters(const brt_model *model, const char *path)
@@ -176,7 +289,7 @@ static brt_status write_parameters(const brt_model *model, const char *path)
     outgoing o = {0};
     brt_status status = open_outgoing(&o, model);
     for (size_t i = 0; status == BRT_OK && i < model->parameters.count; i++)
-        add_outgoing(&o, &model->parameters, i);
+        status = add_outgoing(&o, &model->parameters.items[i], i);
     const char *const metadata[] = {"format", "pt", NULL};
     if (status == BRT_OK)
         status = brt_safetensors_write(path, o.sources, o.count, metadata);

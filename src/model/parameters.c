@@ -13,6 +13,8 @@
 
 enum { alignment_reals = 16 };
 
+static const char too_many[] = "the configuration describes more parameters than a machine can address";
+
 /* ---- declaration: called twice, first to count, then to fill ------------------------------------------- */
 
 typedef struct declaration {
@@ -24,24 +26,23 @@ typedef struct declaration {
 static void add(declaration *d, const char *name, brt_initialisation initialisation, size_t dims, const size_t *shape)
 {
     brt_parameters *p = d->parameters;
+    bool matrix = initialisation == BRT_INIT_LINEAR && dims == 2;
     size_t count = 1;
     for (size_t i = 0; i < dims; i++)
         d->overflow |= !brt_mul_ok(count, shape[i], &count);
-    size_t padded = brt_ceil_div(count, alignment_reals) * alignment_reals;
     if (p->items) {
         brt_parameter *item = &p->items[p->count];
         snprintf(item->name, sizeof item->name, "%s%s", d->prefix, name);
         item->initialisation = initialisation;
         item->fan_in = shape[dims - 1];
-        item->tensor = (brt_tensor){.data = p->memory + p->total,
-                                    .dims = dims,
+        item->tensor = (brt_tensor){.dims = dims,
                                     .count = count,
                                     .data_offset = BRT_WORKSPACE_NONE,
                                     .gradient_offset = BRT_WORKSPACE_NONE};
         memcpy(item->tensor.shape, shape, dims * sizeof *shape);
-        item->decays = initialisation == BRT_INIT_LINEAR && dims == 2;
+        item->decays = matrix;
+        item->panel = matrix ? BRT_PANEL : p->count == 0 ? 1 : 0; /* the first one is the table of embeddings */
     }
-    d->overflow |= padded < count || !brt_add_ok(p->total, padded, &p->total);
     p->count++;
 }
 
@@ -150,7 +151,7 @@ static brt_status declare(brt_parameters *parameters, const brt_config *c)
 {
     size_t dim = (size_t)c->dim, num_tokens = (size_t)c->num_tokens, inner;
     declaration d = {.parameters = parameters};
-    parameters->count = parameters->total = 0;
+    parameters->count = 0;
     /* Products of two arguments below this stay far from overflow. */
     d.overflow = !brt_mul_ok((size_t)c->heads, (size_t)c->dim_head, &inner) || inner > INT32_MAX;
     if (!d.overflow) {
@@ -163,40 +164,127 @@ static brt_status declare(brt_parameters *parameters, const brt_config *c)
         add(&d, "to_logits.0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
         add_linear(&d, "to_logits.1.weight", num_tokens, dim);
     }
-    if (d.overflow || parameters->total > (SIZE_MAX >> 8) / sizeof(real))
-        return BRT_FAIL(BRT_ERROR_CONFIG, "the configuration describes more parameters than a machine can address");
+    return d.overflow ? BRT_FAIL(BRT_ERROR_CONFIG, too_many) : BRT_OK;
+}
+
+/* ---- memory --------------------------------------------------------------------------------------------- */
+
+/* Counts the reals of those in F32, and where there is memory gives each its place. */
+static brt_status place(brt_parameters *parameters)
+{
+    bool overflow = false;
+    parameters->total = 0;
+    for (size_t i = 0; i < parameters->count; i++) {
+        brt_parameter *item = &parameters->items[i];
+        if (item->precision != BRT_F32)
+            continue;
+        item->tensor.data = parameters->memory ? parameters->memory + parameters->total : NULL;
+        size_t padded = brt_ceil_div(item->tensor.count, alignment_reals) * alignment_reals;
+        overflow |= padded < item->tensor.count || !brt_add_ok(parameters->total, padded, &parameters->total);
+    }
+    overflow |= parameters->total > (SIZE_MAX >> 8) / sizeof(real);
+    return overflow ? BRT_FAIL(BRT_ERROR_CONFIG, too_many) : BRT_OK;
+}
+
+static brt_status allocate_quantized(brt_parameters *parameters)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        brt_parameter *item = &parameters->items[i];
+        if (item->precision != BRT_F32)
+            BRT_TRY(brt_quantized_create(&item->quantized, item->precision, item->tensor.shape[0],
+                                         item->tensor.shape[1], item->panel));
+    }
     return BRT_OK;
 }
 
-brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config)
+static brt_status allocate(brt_parameters *parameters)
 {
-    *parameters = (brt_parameters){0};
-    BRT_TRY(declare(parameters, config));
+    BRT_TRY(place(parameters));
     size_t bytes = parameters->total * sizeof(real);
     BRT_TRY(brt_memory_check(2 * (uint64_t)bytes, "parameters and their packed copies"));
     parameters->memory = aligned_alloc(64, brt_ceil_div(bytes, 64) * 64);
-    parameters->items = calloc(parameters->count, sizeof *parameters->items);
-    if (!parameters->memory || !parameters->items) {
-        brt_parameters_close(parameters);
+    if (!parameters->memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of parameters", bytes);
+    BRT_TRY(place(parameters));
+    return allocate_quantized(parameters);
+}
+
+static brt_status create(brt_parameters *parameters, const brt_config *config, brt_choose_precision *choose,
+                         const void *context)
+{
+    BRT_TRY(declare(parameters, config));
+    parameters->items = calloc(parameters->count, sizeof *parameters->items);
+    if (!parameters->items)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu parameters", parameters->count);
+    BRT_TRY(declare(parameters, config));
+    for (size_t i = 0; i < parameters->count; i++) {
+        brt_parameter *item = &parameters->items[i];
+        if (choose && item->panel)
+            item->precision = choose(context, item);
     }
-    return declare(parameters, config);
+    return allocate(parameters);
+}
+
+brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config, brt_choose_precision *choose,
+                                 const void *context)
+{
+    *parameters = (brt_parameters){0};
+    brt_status status = create(parameters, config, choose, context);
+    if (status != BRT_OK)
+        brt_parameters_close(parameters);
+    return status;
 }
 
 void brt_parameters_close(brt_parameters *parameters)
 {
-    for (size_t i = 0; parameters->items && i < parameters->count; i++)
+    for (size_t i = 0; parameters->items && i < parameters->count; i++) {
         brt_matrix_close(parameters->items[i].matrix);
+        brt_quantized_close(&parameters->items[i].quantized);
+    }
     free(parameters->items);
     free(parameters->memory);
     *parameters = (brt_parameters){0};
 }
 
+const brt_parameter *brt_parameters_quantized(const brt_parameters *parameters)
+{
+    for (size_t i = 0; i < parameters->count; i++)
+        if (parameters->items[i].precision != BRT_F32)
+            return &parameters->items[i];
+    return NULL;
+}
+
+size_t brt_parameter_bytes(const brt_parameter *parameter)
+{
+    return parameter->precision == BRT_F32 ? parameter->tensor.count * sizeof(real)
+                                           : brt_quantized_bytes(&parameter->quantized);
+}
+
+static const brt_quantized *quantized_form(const brt_parameter *parameter)
+{
+    return parameter->precision == BRT_F32 ? NULL : &parameter->quantized;
+}
+
+brt_linear brt_parameter_linear(brt_parameter *weight, brt_parameter *bias)
+{
+    return (brt_linear){.weight = &weight->tensor,
+                        .bias = bias ? &bias->tensor : NULL,
+                        .matrix = weight->matrix,
+                        .quantized = quantized_form(weight)};
+}
+
+brt_table brt_parameter_table(brt_parameter *rows)
+{
+    return (brt_table){&rows->tensor, quantized_form(rows)};
+}
+
+/* ---- packed forms --------------------------------------------------------------------------------------- */
+
 brt_status brt_parameters_pack(brt_parameters *parameters, brt_gemm *gemm)
 {
     for (size_t i = 0; i < parameters->count; i++) {
         brt_parameter *item = &parameters->items[i];
-        if (item->decays)
+        if (item->decays && item->precision == BRT_F32)
             BRT_TRY(brt_matrix_create(&item->matrix, gemm, item->tensor.shape[0], item->tensor.shape[1],
                                       item->tensor.data));
     }

@@ -2,8 +2,7 @@
 #ifndef BRT_MODEL_PARAMETERS_H
 #define BRT_MODEL_PARAMETERS_H
 
-#include "../tensor/gemm.h"
-#include "../tensor/tape.h"
+#include "../ops/ops.h"
 #include "config.h"
 
 /* The distributions a parameter starts from. */
@@ -16,25 +15,32 @@ typedef enum brt_initialisation {
 
 typedef struct brt_parameter {
     char name[96];
-    brt_tensor tensor;    /* data in the parameters' memory; gradient in a trainer's */
+    brt_tensor tensor;    /* data in the parameters' memory, NULL if quantized; gradient in a trainer's */
     brt_initialisation initialisation;
     size_t fan_in;        /* of BRT_INIT_LINEAR */
     double mean;          /* of BRT_INIT_SMALL_NORMAL */
     bool decays;          /* weight decay applies: matrices of linear layers */
-    brt_matrix *matrix;   /* of a linear layer's weight, else NULL */
+    brt_matrix *matrix;   /* of a linear layer's weight in F32, else NULL */
+    size_t panel;         /* of its quantized form (tensor/quantized.h); 0: it is always F32 */
+    brt_precision precision;
+    brt_quantized quantized; /* unless the precision is F32 */
 } brt_parameter;
 
 typedef struct brt_parameters {
     brt_parameter *items;
     size_t count;
-    real *memory;
+    real *memory; /* of those in F32 */
     size_t total; /* reals; every parameter begins at a multiple of 16 */
 } brt_parameters;
 
-/* Declares every parameter of the configuration, in the reference's order, and allocates them. */
-brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config);
+/* Chooses the precision of a parameter by its name and shape; asked only of those that can be quantized. */
+typedef brt_precision brt_choose_precision(const void *context, const brt_parameter *parameter);
+
+/* Declares every parameter of the configuration, in the reference's order, and allocates them. choose NULL: in F32. */
+brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config, brt_choose_precision *choose,
+                                 const void *context);
 void brt_parameters_close(brt_parameters *parameters);
-/* Packed forms of the linear weights, to be refreshed when the weights have been set. */
+/* Packed forms of the linear weights in F32, to be refreshed when the weights have been set. */
 brt_status brt_parameters_pack(brt_parameters *parameters, brt_gemm *gemm);
 /* Every packed weight anew, on `threads` threads. */
 brt_status brt_parameters_refresh(const brt_parameters *parameters, int threads);
@@ -42,7 +48,15 @@ brt_status brt_parameters_refresh(const brt_parameters *parameters, int threads)
 brt_parameter *brt_parameters_find(const brt_parameters *parameters, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Draws every parameter; a value depends on (seed, parameter, index) alone. */
+/* A linear layer; bias may be NULL. */
+brt_linear brt_parameter_linear(brt_parameter *weight, brt_parameter *bias);
+brt_table brt_parameter_table(brt_parameter *rows);
+/* Without packed forms. */
+size_t brt_parameter_bytes(const brt_parameter *parameter);
+/* The first that is quantized, NULL if all are in F32. */
+const brt_parameter *brt_parameters_quantized(const brt_parameters *parameters);
+
+/* Draws every parameter, all in F32; a value depends on (seed, parameter, index) alone. */
 void brt_parameters_initialise(brt_parameters *parameters, uint64_t seed);
 
 #endif

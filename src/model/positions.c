@@ -34,11 +34,9 @@ static brt_status create_t5(brt_positions *p, const brt_config *config, const br
 static brt_status create_dynamic(brt_positions *p, const brt_parameters *parameters)
 {
     static const char *const names[] = {"0", "2", "4"};
-    for (size_t i = 0; i < 3; i++) {
-        brt_parameter *weight = brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.weight", names[i]);
-        brt_parameter *bias = brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.bias", names[i]);
-        p->mlp[i] = (brt_linear){&weight->tensor, &bias->tensor, weight->matrix};
-    }
+    for (size_t i = 0; i < 3; i++)
+        p->mlp[i] = brt_parameter_linear(brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.weight", names[i]),
+                                         brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.bias", names[i]));
     p->basis = calloc(p->span, sizeof *p->basis);
     if (!p->basis)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu distances", p->span);

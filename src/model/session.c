@@ -61,17 +61,30 @@ static void list_items(const brt_stream *stream, item *items)
     }
 }
 
-/* Of all weights (FNV-1a by words): a session continues the model that made it and no other. It takes about as long as
- * decoding a token, which reads the weights, too. */
+/* FNV-1a by words. */
+static uint64_t add_to_hash(uint64_t hash, const void *data, size_t bytes)
+{
+    for (size_t done = 0; done < bytes; done += sizeof(uint32_t)) {
+        uint32_t word = 0;
+        memcpy(&word, (const unsigned char *)data + done, brt_min_size(sizeof word, bytes - done));
+        hash = (hash ^ word) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* Of all weights: a session continues the model that made it and no other. It takes about as long as decoding a token,
+ * which reads the weights, too. */
 static uint64_t fingerprint(const brt_model *model)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < model->parameters.count; i++) {
-        const brt_tensor *tensor = &model->parameters.items[i].tensor;
-        for (size_t j = 0; j < tensor->count; j++) {
-            uint32_t word;
-            memcpy(&word, tensor->data + j, sizeof word);
-            hash = (hash ^ word) * UINT64_C(0x100000001b3);
+        const brt_parameter *parameter = &model->parameters.items[i];
+        const brt_quantized *q = &parameter->quantized;
+        if (parameter->precision == BRT_F32) {
+            hash = add_to_hash(hash, parameter->tensor.data, parameter->tensor.count * sizeof(real));
+        } else {
+            hash = add_to_hash(hash, q->numbers, q->out * q->in * brt_quantized_item(q));
+            hash = add_to_hash(hash, q->scale, q->out * sizeof *q->scale);
         }
     }
     return hash;

@@ -11,9 +11,8 @@ static brt_tensor *find(const brt_parameters *parameters, const char *prefix, co
 
 static brt_linear find_linear(const brt_parameters *parameters, const char *prefix, const char *name)
 {
-    brt_parameter *weight = brt_parameters_find(parameters, "%s%s.weight", prefix, name);
-    brt_parameter *bias = brt_parameters_find(parameters, "%s%s.bias", prefix, name);
-    return (brt_linear){&weight->tensor, bias ? &bias->tensor : NULL, weight->matrix};
+    return brt_parameter_linear(brt_parameters_find(parameters, "%s%s.weight", prefix, name),
+                                brt_parameters_find(parameters, "%s%s.bias", prefix, name));
 }
 
 void brt_state_container_bind(brt_state_container *container, const brt_parameters *parameters,

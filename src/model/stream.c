@@ -322,7 +322,7 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
 static void run_part(brt_stream *stream, size_t time)
 {
     const brt_model *model = stream->model;
-    keep(stream, brt_op_embedding(stream->tape, model->embedding, stream->tokens, stream->rows, time), stream->x);
+    keep(stream, brt_op_embedding(stream->tape, &model->embedding, stream->tokens, stream->rows, time), stream->x);
     for (size_t layer = 0; layer < model->depth; layer++)
         run_layer(stream, layer, time);
 }

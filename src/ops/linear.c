@@ -7,6 +7,7 @@
 
 typedef struct linear {
     const brt_matrix *matrix;
+    const brt_quantized *quantized; /* NULL: the product is the matrix's */
     size_t rows, in, out;
     brt_tensor *rounded; /* room for x in bf16, of forward alone */
 } linear;
@@ -39,6 +40,20 @@ static brt_operand make_operand(brt_tape *tape, size_t count, const real *data, 
 
 /* ---- the operation ----------------------------------------------------------------------------------------- */
 
+/* y (+)= x W^T */
+static void multiply(brt_tape *tape, const linear *how, const real *x, real *y, bool accumulate)
+{
+    int threads = brt_tape_threads(tape);
+    if (how->quantized) {
+        brt_quantized_forward(how->quantized, brt_tape_kernels(tape), threads, how->rows, x, y, accumulate);
+        return;
+    }
+    brt_operand operand = make_operand(tape, how->rows * how->in, x, how->rounded);
+    brt_status status = brt_matrix_forward(how->matrix, threads, how->rows, operand, y, accumulate);
+    if (status != BRT_OK)
+        brt_tape_fail(tape, status);
+}
+
 static void forward(brt_tape *tape, brt_node *node)
 {
     const linear *how = node->attributes;
@@ -46,11 +61,7 @@ static void forward(brt_tape *tape, brt_node *node)
     real *y = node->out[0]->data;
     if (residual)
         brt_bulk_copy(brt_tape_threads(tape), residual->count, residual->data, y);
-    brt_operand x = make_operand(tape, how->rows * how->in, node->in[x_input]->data, how->rounded);
-    brt_status status =
-        brt_matrix_forward(how->matrix, brt_tape_threads(tape), how->rows, x, y, residual != NULL);
-    if (status != BRT_OK)
-        brt_tape_fail(tape, status);
+    multiply(tape, how, node->in[x_input]->data, y, residual != NULL);
     for (size_t row = 0; bias && row < how->rows; row++)
         brt_tape_kernels(tape)->add(how->out, bias->data, y + row * how->out);
 }
@@ -102,7 +113,7 @@ static const brt_op op = {.name = "linear", .forward = forward, .backward = back
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear_, brt_tensor *residual)
 {
     size_t in = linear_->weight->shape[1], out = linear_->weight->shape[0];
-    linear how = {linear_->matrix, x->count / in, in, out, take_room(tape, x->count)};
+    linear how = {linear_->matrix, linear_->quantized, x->count / in, in, out, take_room(tape, x->count)};
     brt_tensor *y = x->dims == 2 ? brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], out))
                                  : brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], out));
     brt_tape_push(tape,

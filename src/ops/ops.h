@@ -4,10 +4,16 @@
 #define BRT_OPS_OPS_H
 
 #include "../tensor/gemm.h"
+#include "../tensor/quantized.h"
 #include "../tensor/tape.h"
 
-/* table [num_tokens, dim], tokens [batch, time] (lives until backward) -> [batch, time, dim] */
-brt_tensor *brt_op_embedding(brt_tape *tape, brt_tensor *table, const int32_t *tokens, size_t batch, size_t time);
+/* A table [num_tokens, dim] of rows to look up; quantized: for inference, in the place of the tensor's data, or NULL. */
+typedef struct brt_table {
+    brt_tensor *rows;
+    const brt_quantized *quantized;
+} brt_table;
+/* tokens [batch, time] (lives until backward) -> [batch, time, dim] */
+brt_tensor *brt_op_embedding(brt_tape *tape, const brt_table *table, const int32_t *tokens, size_t batch, size_t time);
 
 /* x [..., dim], gain [dim] -> (x - mean) / sqrt(variance + 1e-5) * gain */
 brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
@@ -17,10 +23,12 @@ brt_tensor *brt_op_rms_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
 /* x [batch, rows, dim] + added [rows, dim] */
 brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added);
 
-/* A weight [out, in], an optional bias [out], and the weight's packed form. */
+/* A weight [out, in], an optional bias [out], and the form the product reads: the packed one, or, for inference, one in
+ * fewer bits. */
 typedef struct brt_linear {
     brt_tensor *weight, *bias;
     const brt_matrix *matrix;
+    const brt_quantized *quantized;
 } brt_linear;
 /* x [..., in] -> x weight^T + bias + residual; residual [..., out] may be NULL */
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear, brt_tensor *residual);

@@ -136,11 +136,23 @@ static brt_status allocate_rows(brt_trainer *trainer)
     return BRT_OK;
 }
 
+static brt_status check_precision(const brt_model *model)
+{
+    const brt_parameter *quantized = brt_parameters_quantized(&model->parameters);
+    if (!quantized)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_UNSUPPORTED,
+                    "this model cannot be trained: \"%s\" is held in %s, whose steps are larger than most updates, which "
+                    "would be lost; train the f32 model it was made from, or quantize it to f32 first",
+                    quantized->name, brt_precision_name(quantized->precision));
+}
+
 /* A trainer whose tape is planned but holds no memory. Without gradients the plan would record nothing, so the
  * parameters want theirs from here on. */
 static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_options *options)
 {
     BRT_TRY(check_options(options));
+    BRT_TRY(check_precision(model));
     if (model->parameters.items[0].tensor.gradient)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has a trainer already; close that one first");
     brt_trainer *trainer = calloc(1, sizeof *trainer);

@@ -1,7 +1,7 @@
 # Help, mistyped options, and what goes where.
 load common
 
-COMMANDS="train eval generate info plot trace bench"
+COMMANDS="train eval generate info quantize plot trace bench"
 
 @test "without a command the overview goes to stderr and the status is 2" {
     run bash -c '"$BRT" 2>/dev/null'
