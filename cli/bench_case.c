@@ -39,6 +39,19 @@ const char *bench_dtype_at(const bench *b, size_t index)
     return index < count ? all[index] : NULL;
 }
 
+brt_status bench_with_weights(bench *b, bench_weights_work *work)
+{
+    static const char *const fewer_bits[] = {"bf16", "int8"};
+    brt_status status = work(b, b->model, "f32");
+    for (size_t i = 0; i < 2 && status == BRT_OK; i++) {
+        brt_model *quantized;
+        CLI_TRY(brt_model_quantize(&quantized, b->model, fewer_bits[i]));
+        status = work(b, quantized, fewer_bits[i]);
+        brt_model_close(quantized);
+    }
+    return status;
+}
+
 void bench_fill_tokens(int32_t *tokens, size_t count, size_t num_tokens)
 {
     uint64_t x = 0x9e3779b97f4a7c15u;

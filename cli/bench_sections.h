@@ -68,6 +68,9 @@ brt_status bench_print(const bench *b, const bench_section *section);
 brt_status bench_choose(bench *b, const cli_parsed *parsed);
 /* The types of products to measure, one after the other: --dtype, or all that the kernels in use have. */
 const char *bench_dtype_at(const bench *b, size_t index);
+/* The model as it is, and with its weights in fewer bits, one after the other. */
+typedef brt_status bench_weights_work(bench *b, const brt_model *model, const char *weights);
+brt_status bench_with_weights(bench *b, bench_weights_work *work);
 /* Tokens without a pattern, always the same. */
 void bench_fill_tokens(int32_t *tokens, size_t count, size_t num_tokens);
 

@@ -27,7 +27,10 @@ assert step["dtype"] == "f32" and step["batch"] == 2
 assert min(step[key] for key in ("seconds_per_step", "tokens_per_s", "fraction_of_peak")) > 0
 shares = [row["fraction_of_step"] for row in bench["training_operations"] if row["dtype"] == "f32"]
 assert abs(sum(shares) - 1) < 1e-9
-assert min(bench["decode"][0][key] for key in ("ms_per_token", "fraction_of_bandwidth")) > 0
+assert [row["weights"] for row in bench["decode"]] == ["f32", "bf16", "int8"]
+for row in bench["decode"]:
+    assert min(row[key] for key in ("mbytes", "ms_per_token", "fraction_of_bandwidth")) > 0
+    assert row["worst_over_median"] >= 1
 '
 }
 
