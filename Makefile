@@ -1,9 +1,10 @@
 # A thin front to Meson. `make` builds build/brt; `make demo` and `make check` need nothing but Debian 12.
 BUILD := build
 REFERENCE := $(BUILD)/reference
+PEER := $(BUILD)/peer
 BRT := $(BUILD)/brt
 
-.PHONY: all demo check parity golden sanitize tsan fuzz isa bench install clean
+.PHONY: all demo check parity golden sanitize tsan fuzz isa bench bench-peer install clean
 
 all:
 	@scripts/dependencies.sh build
@@ -50,6 +51,13 @@ isa:
 
 bench: all
 	$(BRT) bench
+
+# brt beside the PyTorch package, in turn (installs PyTorch from PyPI). OPTIONS=--short for a first look.
+bench-peer:
+	@scripts/dependencies.sh peer
+	@scripts/build.sh $(BUILD)
+	@bench/setup_peer.sh $(PEER)
+	$(PEER)/bin/python bench/bench_peer.py --build $(BUILD) $(OPTIONS)
 
 install: all
 	meson install -C $(BUILD) --no-rebuild

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing.
 #
-#   dependencies.sh build|check|demo|sanitize
+#   dependencies.sh build|check|demo|sanitize|peer
 #
 # Does nothing, and says nothing, when all are there. Needs to be root, or sudo.
 set -eu
@@ -11,6 +11,7 @@ TEST='libcmocka-dev bats python3 xz-utils gnuplot-nox'
 DEMO='python3 xz-utils gnuplot-nox'
 CLANG='clang libclang-rt-dev'
 PROCESSORS='qemu-user'
+PEER='python3 python3-venv libjemalloc2'
 
 installed() {
     dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
@@ -32,7 +33,8 @@ build) packages=$BUILD ;;
 demo) packages="$BUILD $DEMO" ;;
 check) packages="$BUILD $TEST $CLANG $PROCESSORS" ;;
 sanitize) packages="$BUILD $TEST $CLANG" ;;
-*) echo "usage: $0 build|check|demo|sanitize" >&2; exit 2 ;;
+peer) packages="$BUILD $PEER" ;;
+*) echo "usage: $0 build|check|demo|sanitize|peer" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

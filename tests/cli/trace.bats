@@ -9,6 +9,7 @@ setup() {
 cases() {
     for dir in "$BRT_TEST_DATA"/*/; do
         [ -f "$dir/tokens_forward.safetensors" ] || continue
+        ! grep -q '"use_compressed_mem": true' "$dir/config.json" || continue
         echo "$dir"
     done
 }
