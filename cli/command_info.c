@@ -31,9 +31,18 @@ static void set_defaults(void *arguments)
     *(info_arguments *)arguments = (info_arguments){.batch = trainer.rows, .segment_blocks = trainer.segment_blocks};
 }
 
-typedef enum part { part_embedding, part_attention, part_recurrence, part_feed_forward, part_output, part_count } part;
+typedef enum part {
+    part_embedding,
+    part_attention,
+    part_recurrence,
+    part_compression,
+    part_feed_forward,
+    part_output,
+    part_count
+} part;
 
-static const char *const part_names[part_count] = {"embedding", "attention", "recurrence", "feed-forward", "output"};
+static const char *const part_names[part_count] = {"embedding",   "attention",    "recurrence",
+                                                   "compression", "feed-forward", "output"};
 
 typedef struct description {
     brt_model *model;
@@ -70,6 +79,8 @@ static part part_of(const char *name)
     unsigned place;
     if (strstr(name, "state_container."))
         return part_recurrence;
+    if (strncmp(name, "mem_manager.", 12) == 0)
+        return part_compression;
     if (sscanf(name, "layers.%*u.%u.", &place) == 1)
         return place == 0 ? part_attention : part_feed_forward;
     return strncmp(name, "token_emb.", 10) == 0 ? part_embedding : part_output;

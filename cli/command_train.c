@@ -16,7 +16,7 @@
 typedef struct train_arguments {
     cli_paths data, val;
     float val_fraction;
-    const char *split, *format, *preset, *config, *isa;
+    const char *split, *format, *preset, *config, *init, *isa;
     bool json, quiet, profile;
     brt_run_options run;
 } train_arguments;
@@ -38,6 +38,8 @@ static const cli_option options[] = {
      "the data is enwik8: train on its first 90 MB, validate on the next 5 MB"},
     CLI_FORMAT(train_arguments),
     CLI_MODEL_SOURCES(train_arguments),
+    {"init", 0, CLI_TEXT, offsetof(train_arguments, init), "MODEL",
+     "start from the weights of a trained model (a run, or a directory with config.json and model.safetensors)"},
     {"steps", 0, CLI_COUNT, RUN(steps), "N", "updates of the weights; any number if --max-time alone is given"},
     {"max-time", 0, CLI_SECONDS, RUN(max_seconds), "TIME",
      "end after this time of training, all sessions together: 90, 90s, 15m or 2h"},
@@ -162,14 +164,25 @@ static bool should_stop(void *user)
 
 /* ---- arguments --------------------------------------------------------------------------------------------------- */
 
-static int check_arguments(const cli_command *command, const train_arguments *a)
+static bool gives_model_arguments(const cli_parsed *parsed)
 {
+    for (size_t i = 0; i < parsed->given_count; i++)
+        if (parsed->given[i].option->kind == CLI_MODEL)
+            return true;
+    return cli_is_given(parsed, "config");
+}
+
+static int check_arguments(const cli_parsed *parsed, const train_arguments *a)
+{
+    const cli_command *command = parsed->command;
     if (a->data.count == 0)
         return cli_usage_error(command, "--data is missing: it names what to learn from");
     if (!a->run.out)
         return cli_usage_error(command, "--out is missing: it names the run's directory");
     if (a->val.count > 0 && (a->val_fraction > 0 || a->split))
         return cli_usage_error(command, "--val cannot be combined with --val-fraction or --split");
+    if (a->init && gives_model_arguments(parsed))
+        return cli_usage_error(command, "--init has a model of its own: arguments of the model cannot be given");
     if (a->val_fraction < 0 || a->val_fraction >= 1)
         return cli_usage_error(command, "--val-fraction must lie between 0 and 1");
     return CLI_OK;
@@ -204,7 +217,7 @@ static int read_arguments(session *s)
     set_defaults(a);
     if (!cli_store(s->parsed, a))
         return CLI_USAGE;
-    int wrong = check_arguments(s->parsed->command, a);
+    int wrong = check_arguments(s->parsed, a);
     if (wrong != CLI_OK)
         return wrong;
     const char *preset = a->preset || cli_describes_model(s->parsed) ? a->preset : "small";
@@ -224,6 +237,12 @@ static brt_status open_model(session *s)
 {
     const train_arguments *a = &s->arguments;
     const char *preset = a->preset, *file = a->config;
+    if (a->init) {
+        CLI_TRY(brt_model_load(&s->model, a->init));
+        CLI_TRY(cli_model_config(s->parsed, NULL, a->init, &s->config));
+        s->progress.bytes = brt_config_get(s->config, "num_tokens") == 256;
+        return BRT_OK;
+    }
     if (s->saved.has_model && !cli_is_given(s->parsed, "preset") && !cli_is_given(s->parsed, "config")) {
         preset = NULL;
         file = a->run.out;

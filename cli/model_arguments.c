@@ -54,7 +54,7 @@ bool cli_describes_model(const cli_parsed *parsed)
     return false;
 }
 
-static brt_status set_arguments(const cli_parsed *parsed, brt_config *config)
+brt_status cli_set_model_arguments(const cli_parsed *parsed, brt_config *config)
 {
     for (size_t i = 0; i < parsed->given_count; i++) {
         const cli_given *given = &parsed->given[i];
@@ -72,7 +72,7 @@ static brt_status fill(const cli_parsed *parsed, const char *preset, const char 
         CLI_TRY(brt_config_load(config, file));
     if (!preset && !file)
         CLI_TRY(brt_config_set(config, "num_tokens", "256"));
-    CLI_TRY(set_arguments(parsed, config));
+    CLI_TRY(cli_set_model_arguments(parsed, config));
     return brt_config_check(config);
 }
 

@@ -11,6 +11,8 @@
     {"config", 0, CLI_TEXT, offsetof(type, config), "FILE.json",                                       \
      "model arguments as JSON, or a directory with config.json"}
 
+/* Sets the arguments of the model that are given. */
+brt_status cli_set_model_arguments(const cli_parsed *parsed, brt_config *config);
 bool cli_describes_model(const cli_parsed *parsed);
 /* The preset, then the file, then single arguments; what comes later wins. `preset` and `file` may be NULL: then bytes
  * are the vocabulary unless an argument says otherwise. The configuration is checked. */

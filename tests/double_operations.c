@@ -1,135 +1,9 @@
-/* The gradient of every operation against finite differences. A case is an entry of the table: the operation's builder,
- * the shapes of its inputs, and its options. */
-#include "gradient_check.h"
+/* The gradient of every operation that a layer is made of, and of the original's. */
+#include "operation_check.h"
 
-#include "kernels/kernels.h"
 #include "ops/attention.h"
 #include "ops/coordinate_descent.h"
 #include "ops/ops.h"
-
-enum { most_inputs = 4, most_dims = 4 };
-
-typedef struct input {
-    const char *name;
-    size_t shape[most_dims]; /* ends at the first 0; none at all: an optional input that is absent */
-    bool detached;           /* wants no gradient */
-} input;
-
-typedef struct check check;
-typedef void build(check *k, brt_tensor *const *in, const void *options);
-
-typedef struct operation_case {
-    const char *name;
-    build *build;
-    input inputs[most_inputs];
-    const void *options;
-} operation_case;
-
-/* ---- a loss of an operation on a tape ------------------------------------------------------------------- */
-
-struct check {
-    const operation_case *c;
-    brt_tape *tape;
-    bool copied; /* the operation's inputs are activations, not parameters */
-    real *x[most_inputs], *gradient[most_inputs];
-    size_t dims[most_inputs], count[most_inputs];
-    brt_gemm *gemm;
-    brt_matrix *matrix[most_inputs]; /* of inputs with two dimensions */
-    uint64_t weighings;
-    double loss;
-};
-
-/* Adds a fixed weighting of a tensor to the loss. */
-typedef struct weighing {
-    check *k;
-    uint64_t stream;
-    double weight; /* of all elements; 0: a random one for each */
-} weighing;
-
-static double weight_at(const weighing *w, size_t i)
-{
-    return w->weight != 0 ? w->weight : brt_rng_normal(4, w->stream, i);
-}
-
-static void weigh_forward(brt_tape *tape, brt_node *node)
-{
-    const weighing *w = node->attributes;
-    (void)tape;
-    for (size_t i = 0; i < node->in[0]->count; i++)
-        w->k->loss += weight_at(w, i) * node->in[0]->data[i];
-}
-
-static void weigh_backward(brt_tape *tape, brt_node *node)
-{
-    brt_gradient gradient = brt_gradient_open(tape, node->in[0]);
-    for (size_t i = 0; gradient.data && i < node->in[0]->count; i++)
-        gradient.data[i] = weight_at(node->attributes, i);
-    brt_gradient_close(tape, node->in[0], gradient);
-}
-
-static const brt_op weigh_op = {
-    .name = "weigh", .forward = weigh_forward, .backward = weigh_backward, .starts_backward = true};
-
-static void push_weighing(check *k, brt_tensor *y, double weight)
-{
-    weighing w = {k, k->weighings++, weight};
-    brt_tape_push(k->tape, &(brt_node){.op = &weigh_op, .in = {y}, .attributes = &w}, sizeof w);
-}
-
-static void weigh(check *k, brt_tensor *y)
-{
-    push_weighing(k, y, 0);
-}
-
-static void copy_forward(brt_tape *tape, brt_node *node)
-{
-    (void)tape;
-    memcpy(node->out[0]->data, node->in[0]->data, node->in[0]->count * sizeof(real));
-}
-
-static void copy_backward(brt_tape *tape, brt_node *node)
-{
-    brt_gradient gradient = brt_gradient_open(tape, node->in[0]);
-    if (gradient.data)
-        memcpy(gradient.data, node->out[0]->gradient, node->in[0]->count * sizeof(real));
-    brt_gradient_close(tape, node->in[0], gradient);
-}
-
-static const brt_op copy_op = {.name = "copy", .forward = copy_forward, .backward = copy_backward};
-
-static brt_tensor *copy(check *k, brt_tensor *x)
-{
-    brt_tensor *y = brt_tape_tensor(k->tape, x->dims, x->shape);
-    brt_tape_push(k->tape, &(brt_node){.op = &copy_op, .in = {x}, .out = {y}}, 0);
-    return y;
-}
-
-/* A parameter's gradient is added to; an activation's is overwritten by its first consumer. */
-static brt_tensor *enter(check *k, size_t i)
-{
-    const input *in = &k->c->inputs[i];
-    if (k->dims[i] == 0)
-        return NULL;
-    brt_tensor *x =
-        brt_tape_external(k->tape, k->x[i], in->detached ? NULL : k->gradient[i], k->dims[i], in->shape);
-    return k->copied ? copy(k, x) : x;
-}
-
-static double play(void *context)
-{
-    check *k = context;
-    brt_tensor *in[most_inputs];
-    k->loss = 0;
-    k->weighings = 0;
-    for (size_t i = 0; i < most_inputs; i++)
-        in[i] = enter(k, i);
-    k->c->build(k, in, k->c->options);
-    if (brt_tape_recording(k->tape))
-        brt_tape_backward(k->tape);
-    else
-        brt_tape_reset(k->tape);
-    return k->loss;
-}
 
 /* ---- the operations -------------------------------------------------------------------------------------- */
 
@@ -218,10 +92,15 @@ typedef struct keys_options {
     const brt_rotation *rotation;
 } keys_options;
 
+enum { keys_scale, keys_first };
+
 static void keys(check *k, brt_tensor *const *in, const void *options)
 {
     const keys_options *o = options;
-    brt_keys out = brt_op_keys(k->tape, in[0], in[1], o->key_heads, in[2], o->rotation);
+    size_t parts = 0;
+    while (keys_first + parts < most_inputs && in[keys_first + parts])
+        parts++;
+    brt_keys out = brt_op_keys(k->tape, parts, in + keys_first, o->key_heads, in[keys_scale], o->rotation);
     weigh(k, out.key);
     weigh(k, out.value);
 }
@@ -372,9 +251,6 @@ static void select_state(check *k, brt_tensor *const *in, const void *options)
 
 /* ---- the cases ------------------------------------------------------------------------------------------- */
 
-#define OPTIONS(type, ...) &(const type){__VA_ARGS__}
-#define INPUT(name, ...) {name, {__VA_ARGS__}, false}
-#define DETACHED(name, ...) {name, {__VA_ARGS__}, true}
 #define ATTENTION(batch, queries, keys, heads, dim)                                                    \
     {INPUT("query", batch, queries, heads, dim), INPUT("key", batch, keys, dim), INPUT("value", batch, keys, dim)}
 
@@ -457,15 +333,17 @@ static const operation_case cases[] = {
      {INPUT("forget", 3, 29, 97), INPUT("input", 3, 29, 97), INPUT("z", 3, 29, 97), DETACHED("state", 3, 29, 97)}, NULL},
 
     {"keys", keys, {{0}, INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
-    {"keys, scale", keys, {{0}, INPUT("block", 2, 5, 12), INPUT("scale", 6)}, OPTIONS(keys_options, 1, NULL)},
+    {"keys, scale", keys, {INPUT("scale", 6), INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
     {"keys, rotation", keys, {{0}, INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, &rotation)},
-    {"keys, memory", keys, {INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
-    {"keys, memory, scale and rotation", keys, {INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12), INPUT("scale", 6)},
+    {"keys, memory", keys, {{0}, INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
+    {"keys, memory, scale and rotation", keys, {INPUT("scale", 6), INPUT("memory", 2, 3, 12), INPUT("block", 2, 5, 12)},
      OPTIONS(keys_options, 1, &rotation)},
-    {"keys, carried memory", keys,
-     {DETACHED("memory", 3, 17, 12), INPUT("block", 3, 13, 12), INPUT("scale", 6)},
+    {"keys, carried memory", keys, {INPUT("scale", 6), DETACHED("memory", 3, 17, 12), INPUT("block", 3, 13, 12)},
      OPTIONS(keys_options, 1, &rotation)},
-    {"keys, three heads", keys, {INPUT("memory", 2, 3, 24), INPUT("block", 2, 5, 24), INPUT("scale", 4)},
+    {"keys, two memories", keys,
+     {INPUT("scale", 6), INPUT("compressed", 3, 2, 12), DETACHED("memory", 3, 4, 12), INPUT("block", 3, 5, 12)},
+     OPTIONS(keys_options, 1, &rotation)},
+    {"keys, three heads", keys, {INPUT("scale", 4), INPUT("memory", 2, 3, 24), INPUT("block", 2, 5, 24)},
      OPTIONS(keys_options, 3, &rotation)},
 
     {"layer_norm", layer_norm, {INPUT("x", 2, 3, 7), INPUT("gain", 7)}, NULL},
@@ -517,83 +395,11 @@ static const operation_case cases[] = {
     {"unit, scale", unit, {INPUT("x", 2, 25, 18), INPUT("scale", 3)}, OPTIONS(size_t, 3)},
     {"unit, detached", unit, {DETACHED("x", 2, 5, 18), INPUT("scale", 3)}, OPTIONS(size_t, 3)},
 };
-enum { case_count = sizeof cases / sizeof cases[0] };
-
-/* ---- the check ------------------------------------------------------------------------------------------- */
-
-static void open_input(check *k, size_t i)
-{
-    const input *in = &k->c->inputs[i];
-    for (k->count[i] = 1; k->dims[i] < most_dims && in->shape[k->dims[i]]; k->dims[i]++)
-        k->count[i] *= in->shape[k->dims[i]];
-    k->x[i] = draw(k->count[i], i);
-    k->gradient[i] = zeros(k->count[i]);
-    if (k->dims[i] == 2)
-        assert_ok(brt_matrix_create(&k->matrix[i], k->gemm, in->shape[0], in->shape[1], k->x[i]));
-}
-
-/* Plans both ways to play: with a backward pass, and for the loss alone. */
-static void open_check(check *k, const operation_case *c, bool copied)
-{
-    const brt_kernels *kernels;
-    *k = (check){.c = c, .copied = copied};
-    assert_ok(brt_kernels_select(&kernels));
-    assert_ok(brt_gemm_create(&k->gemm, kernels));
-    for (size_t i = 0; i < most_inputs; i++)
-        open_input(k, i);
-    assert_ok(brt_tape_create(&k->tape, kernels, 1));
-    brt_tape_record(k->tape, true);
-    play(k);
-    brt_tape_record(k->tape, false);
-    play(k);
-    assert_ok(brt_tape_commit(k->tape));
-}
-
-static void close_check(check *k)
-{
-    assert_ok(brt_tape_status(k->tape));
-    brt_tape_close(k->tape);
-    for (size_t i = 0; i < most_inputs; i++) {
-        brt_matrix_close(k->matrix[i]);
-        free(k->x[i]);
-        free(k->gradient[i]);
-    }
-    brt_gemm_close(k->gemm);
-}
-
-/* Two passes, the second in the memory that the first has used: their gradients add up. */
-static void compute_gradients(check *k)
-{
-    brt_tape_record(k->tape, true);
-    play(k);
-    double loss = play(k);
-    brt_tape_record(k->tape, false);
-    assert_true(fabs(play(k) - loss) <= 1e-12 * (1 + fabs(loss)));
-    for (size_t i = 0; i < most_inputs; i++)
-        for (size_t j = 0; j < k->count[i]; j++)
-            k->gradient[i][j] /= 2;
-}
-
-static void check_operation(void **state)
-{
-    for (int copied = 0; copied <= 1; copied++) {
-        check k;
-        open_check(&k, *state, copied);
-        compute_gradients(&k);
-        for (size_t i = 0; i < most_inputs; i++)
-            if (k.dims[i] > 0 && !k.c->inputs[i].detached)
-                expect_gradient(&(variable){k.c->inputs[i].name, k.x[i], k.gradient[i], k.count[i], play, &k});
-        close_check(&k);
-    }
-}
 
 int main(void)
 {
-    struct CMUnitTest tests[case_count];
-    for (size_t i = 0; i < case_count; i++)
-        tests[i] = (struct CMUnitTest){cases[i].name, check_operation, NULL, NULL, (void *)&cases[i]};
     for (size_t table = 0; table < 4; table++)
         for (size_t i = 0; i < rotation_count; i++)
             rotation_tables[table][i] = brt_rng_normal(5, table, i);
-    return cmocka_run_group_tests_name("double operations", tests, NULL, NULL);
+    return check_operations("double operations", cases, sizeof cases / sizeof cases[0]);
 }

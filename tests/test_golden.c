@@ -10,7 +10,8 @@ static const char *const cases[] = {
     "states_not_block_width",           "one_head",
     "dim_head_32",     "dim_head_128",  "batch_3",
     "last_block_short", "five_calls",   "no_recurrence",
-    "ignore_index",    "odd_sizes",
+    "ignore_index",    "odd_sizes",     "compressed_memory",
+    "compressed_memory_odd",
 };
 
 static void expect_close(const char *name, const char *tensor, const brt_tensors *expected, const float *values)
@@ -334,7 +335,7 @@ static void check_saved(const char *name)
 static void a_saved_model_is_a_state_dict(void **state)
 {
     static const char *const whole[] = {"default_like", "read_earlier_two_writers_one_reader", "all_qk_rmsnorm",
-                                        "one_head"};
+                                        "one_head", "compressed_memory"};
     (void)state;
     for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
         check_saved(whole[i]);

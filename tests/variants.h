@@ -26,6 +26,9 @@ static const struct {
     {"ff_mult", {"2", "1.3"}},
     {"position_encoding", {"\"xpos\"", "\"rotary\"", "\"t5\"", "\"dynamic\"", "\"alibi\"", "\"none\""}},
     {"window", {"\"block\"", "\"exact\""}},
+    {"use_compressed_mem", {"true", "false"}},
+    {"compressed_mem_factor", {"2", "3", "4", "8", "1", "9"}},
+    {"compression", {"\"convolution\"", "\"dilated\"", "\"mean\"", "\"max\"", "\"most_used\""}},
 };
 enum { variant_choice_count = sizeof variant_choices / sizeof variant_choices[0] };
 

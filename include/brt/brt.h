@@ -148,6 +148,11 @@ BRT_API brt_status brt_model_load(brt_model **out, const char *dir);
 /* Makes DIR where needed and writes config.json and model.safetensors there, each beside, synced and renamed: F32, and
  * what a quantized model holds as BF16 or I8 so, with a tensor NAME_scale [outputs] (F32) for NAME in I8. */
 BRT_API brt_status brt_model_save(const brt_model *model, const char *dir);
+/* A model with the weights of `source` and recurrent layers that it lacks: `config` is the source's but for what concerns
+ * states (recurrent_layers, read_recurrent_layers, num_state_vectors, ...). At first its logits are the source's, bit by
+ * bit, because what is heard from the new states has weights of 0; then it can be trained. BRT_ERROR_MISMATCH for a
+ * configuration with which it would compute something else. */
+BRT_API brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_config *config, uint64_t seed);
 BRT_API void brt_model_close(brt_model *model);
 /* The checked configuration, owned by the model. */
 BRT_API const brt_config *brt_model_config(const brt_model *model);
@@ -217,11 +222,11 @@ BRT_API brt_status brt_stream_reset(brt_stream *stream, int64_t row);
 BRT_API brt_status brt_stream_drop_partial_block(brt_stream *stream);
 /* Tokens of the row's timeline: those fed since its reset. 0 for a row that is not there. */
 BRT_API uint64_t brt_stream_position(const brt_stream *stream, size_t row);
-/* Keys held as memory by the row that has the most: 0 before the first committed block, then block_width. (A row that
- * was reset sees none of them; its own are 0.) */
+/* Keys held as memory by the row that has the most: 0 before the first committed block, then block_width, and with
+ * compressed memory its entries, up to block_width / 2. (A row that was reset sees none of them; its own are 0.) */
 BRT_API size_t brt_stream_memory_length(const brt_stream *stream);
-/* Layer from 0; out is [2, rows, memory_length, kv_heads * dim_head]: keys, then values, as projected: before
- * normalisation and rotation, as the reference returns them. */
+/* Layer from 0; out is [2, rows, memory_length, kv_heads * dim_head]: keys, then values, compressed ones first, as
+ * projected: before normalisation and rotation, as the reference returns them. */
 BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *out);
 /* index counts the recurrent layers in ascending order, from 0; out is [rows, num_state_vectors, dim]: the state that
  * the current block reads. */

@@ -14,6 +14,8 @@ typedef struct brt_adam_step {
 
 /* Outputs that stand side by side in a weight of fewer bits. */
 enum { BRT_PANEL = 64 };
+/* How large an exponential of softmax_step may be. */
+enum { BRT_SOFTMAX_LAG = 256 };
 
 typedef struct brt_kernels {
     const char *isa; /* "avx512" */

@@ -378,11 +378,14 @@ static void softmax_step(size_t rows, size_t keys, real scale, const size_t *vis
             scores[j] = 0;
         if (seen == 0)
             continue;
-        real most = fmax(maximum[r], largest(seen, scores)), change = exp(scale * (maximum[r] - most));
-        maximum[r] = most;
+        real most = largest(seen, scores), change = 1;
+        if (most > maximum[r] + log((real)BRT_SOFTMAX_LAG) / scale) {
+            change = exp(scale * (maximum[r] - most));
+            maximum[r] = most;
+        }
         sum[r] *= change;
         for (size_t j = 0; j < seen; j++) {
-            scores[j] = exp(scale * (scores[j] - most));
+            scores[j] = exp(scale * (scores[j] - maximum[r]));
             sum[r] += scores[j];
         }
         for (size_t i = 0; i < dim; i++)

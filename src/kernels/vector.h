@@ -108,16 +108,33 @@ static inline vec4 larger4(vec4 a, vec4 b)
     return (vec4)((mask & (ivec4)a) | (~mask & (ivec4)b));
 }
 
-/* The largest of all lanes. */
-static inline float vec_largest(vec v)
+/* The larger of a vector's quarters of 4 lanes, lane by lane. */
+static inline vec4 vec_fold_largest(vec v)
 {
     vec4 parts[lanes / 4];
     memcpy(parts, &v, sizeof parts);
     vec4 most = parts[0];
     for (int i = 1; i < lanes / 4; i++)
         most = larger4(most, parts[i]);
+    return most;
+}
+
+/* The largest of all lanes. */
+static inline float vec_largest(vec v)
+{
+    vec4 most = vec_fold_largest(v);
     float first = most[0] > most[2] ? most[0] : most[2], second = most[1] > most[3] ? most[1] : most[3];
     return first > second ? first : second;
+}
+
+/* The largest lanes of four vectors. */
+static inline vec4 vec_largest_four(const vec v[4])
+{
+    vec4 a = vec_fold_largest(v[0]), b = vec_fold_largest(v[1]), c = vec_fold_largest(v[2]);
+    vec4 d = vec_fold_largest(v[3]);
+    vec4 ab = larger4(__builtin_shufflevector(a, b, 0, 4, 1, 5), __builtin_shufflevector(a, b, 2, 6, 3, 7));
+    vec4 cd = larger4(__builtin_shufflevector(c, d, 0, 4, 1, 5), __builtin_shufflevector(c, d, 2, 6, 3, 7));
+    return larger4(__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
 }
 
 /* ---- what sets do differently ------------------------------------------------------------------------ */

@@ -32,6 +32,18 @@ static inline vec vec_exp(vec x)
     return vec_polynomial(7, doubled, r) * power;
 }
 
+/* 2^x for x < 128, in half the operations: relative error 2.2e-7. Results below 2^-126 are 0; not-a-number stays so. */
+static inline vec vec_exp2(vec x)
+{
+    const float rounder = 12582912.0f + 126.0f; /* as above, and so is the polynomial's factor 2 */
+    static const float doubled[] = {2.655293296e-3f, 1.935108239e-2f, 1.110142658e-1f,
+                                    4.804423945e-1f, 1.386293934f,    2.0f};
+    x = vec_max(vec_splat(-126), x);
+    vec shifted = x + rounder;
+    vec r = x - (shifted - rounder);
+    return vec_polynomial(6, doubled, r) * (vec)(vec_bits(shifted) << 23);
+}
+
 /* x P(x^2), saturated at |x| = 3.875, where it is 1 exactly (so that gelu(-1e4) is 0); absolute error 2.9e-7. A
  * polynomial in one piece: with an exponential it takes no fewer operations, a rational one waits for the division. */
 static inline vec vec_erf(vec x)

@@ -4,22 +4,64 @@
 
 #include "vector.h"
 
-typedef uint16_t short_vec __attribute__((vector_size(BRT_VECTOR_BYTES / 2)));
 typedef uint32_t uvec __attribute__((vector_size(BRT_VECTOR_BYTES)));
+typedef uint16_t short_vec __attribute__((vector_size(BRT_VECTOR_BYTES / 2)));
+typedef uint16_t wide_short_vec __attribute__((vector_size(BRT_VECTOR_BYTES)));
+
+#if defined(__AVX512BF16__) && BRT_VECTOR_BYTES == 64
+
+/* The numbers of both, those of `first` in the first half. */
+static inline wide_short_vec vec_to_bf16(vec first, vec second)
+{
+    return (wide_short_vec)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+}
+
+/* Lane by lane, `first` in the lower halves. */
+static inline uvec vec_pair(vec first, vec second)
+{
+    wide_short_vec turns;
+    for (int i = 0; i < 2 * lanes; i++)
+        turns[i] = (uint16_t)(i / 2 + i % 2 * lanes);
+    return (uvec)_mm512_permutexvar_epi16((__m512i)turns, (__m512i)vec_to_bf16(first, second));
+}
+
+#else
 
 /* In the lower halves. */
-static inline uvec vec_to_bf16(vec v)
+static inline uvec round_to_bf16(vec v)
 {
     uvec bits = (uvec)v, rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
     uvec is_number = (uvec)(v == v);
     return ((is_number & rounded) | (~is_number & quiet)) >> 16;
 }
 
+static inline wide_short_vec vec_to_bf16(vec first, vec second)
+{
+    short_vec halves[2] = {__builtin_convertvector(round_to_bf16(first), short_vec),
+                           __builtin_convertvector(round_to_bf16(second), short_vec)};
+    wide_short_vec both;
+    memcpy(&both, halves, sizeof both);
+    return both;
+}
+
+static inline uvec vec_pair(vec first, vec second)
+{
+    return round_to_bf16(first) | round_to_bf16(second) << 16;
+}
+
+#endif
+
 static void to_bf16(size_t n, const real *x, uint16_t *y)
 {
-    for (size_t i = 0; i < n; i += lanes) {
-        size_t left = n - i < lanes ? n - i : lanes;
-        short_vec part = __builtin_convertvector(vec_to_bf16(vec_load_upto(x + i, n - i)), short_vec);
+    size_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        wide_short_vec part = vec_to_bf16(vec_load(x + i), vec_load(x + i + lanes));
+        memcpy(y + i, &part, sizeof part);
+    }
+    if (i < n) {
+        size_t left = n - i;
+        vec second = left > lanes ? vec_load_part(x + i + lanes, left - lanes) : (vec){0};
+        wide_short_vec part = vec_to_bf16(vec_load_upto(x + i, left), second);
         memcpy(y + i, &part, left * sizeof *y);
     }
 }
@@ -29,10 +71,8 @@ static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_strid
     for (size_t r = 0; r < rows; r += 2, x += 2 * x_stride, y += y_stride)
         for (size_t i = 0; i < columns; i += lanes) {
             size_t left = columns - i;
-            uvec first = vec_to_bf16(vec_load_upto(x + i, left)), second = {0};
-            if (r + 1 < rows)
-                second = vec_to_bf16(vec_load_upto(x + x_stride + i, left));
-            vec_store_upto((float *)(void *)(y + i), left, (vec)(first | second << 16));
+            vec second = r + 1 < rows ? vec_load_upto(x + x_stride + i, left) : (vec){0};
+            vec_store_upto((float *)(void *)(y + i), left, (vec)vec_pair(vec_load_upto(x + i, left), second));
         }
 }
 

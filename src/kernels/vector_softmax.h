@@ -2,6 +2,7 @@
 #ifndef BRT_KERNELS_VECTOR_SOFTMAX_H
 #define BRT_KERNELS_VECTOR_SOFTMAX_H
 
+#include "kernels.h"
 #include "vector.h"
 #include "vector_math.h"
 #include "vector_rows.h"
@@ -13,8 +14,10 @@ static inline size_t seen_keys(const size_t *visible, size_t row, size_t keys)
     return visible ? visible[row] : keys;
 }
 
-/* Four maxima in turn, because each waits 4 cycles for the one before. */
-static inline __attribute__((always_inline)) float largest(size_t n, const float *x)
+static const float log2_e = 1.44269504f;
+
+/* The largest of each lane. Four maxima in turn, because each waits 4 cycles for the one before. */
+static inline __attribute__((always_inline)) vec largest_lanes(size_t n, const float *x)
 {
     enum { turns = 4 };
     vec none = vec_splat(-INFINITY), most[turns];
@@ -28,56 +31,92 @@ static inline __attribute__((always_inline)) float largest(size_t n, const float
         most[0] = vec_max(vec_load(x + i), most[0]);
     if (i < n)
         most[1] = vec_max(vec_first(n - i, vec_load_part(x + i, n - i), none), most[1]);
-    return vec_largest(vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3])));
+    return vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3]));
 }
 
-/* x becomes exp(factor * (x - most)); the sum of all. */
-static inline __attribute__((always_inline)) float exponentials(size_t n, float factor, float most, float *x)
+/* x becomes exp(factor * (x - most)); the sum of each lane. */
+static inline __attribute__((always_inline)) vec exponentials(size_t n, float factor, float most, float *x)
 {
     vec sum = {0};
     size_t i = 0;
+    factor *= log2_e;
     for (; i + lanes <= n; i += lanes) {
-        vec p = vec_exp(factor * (vec_load(x + i) - most));
+        vec p = vec_exp2(factor * (vec_load(x + i) - most));
         vec_store(x + i, p);
         sum += p;
     }
     if (i < n) {
-        vec p = vec_first(n - i, vec_exp(factor * (vec_load_part(x + i, n - i) - most)), (vec){0});
+        vec p = vec_first(n - i, vec_exp2(factor * (vec_load_part(x + i, n - i) - most)), (vec){0});
         vec_store_part(x + i, n - i, p);
         sum += p;
     }
-    return vec_sum(sum);
+    return sum;
+}
+
+static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
+{
+    *sum = vec_sum(exponentials(n, factor, most, x));
 }
 
 /* Raises a row's maximum; its sum and its part of out were made with the lower one. */
 static void raise_maximum(float factor, float most, float *maximum, float *sum, size_t dim, float *out)
 {
-    float change = vec_exp(vec_splat(factor * (*maximum - most)))[0];
+    float change = vec_exp2(vec_splat(log2_e * factor * (*maximum - most)))[0];
     *maximum = most;
     *sum *= change;
     scale(dim, change, out, out);
 }
 
-/* First the maxima of all rows, then the exponentials: those of a row would wait for its maximum, 50 cycles. */
+enum { softmax_group = 4 }; /* rows whose maxima and sums are found together */
+
+/* `rows` rows, a constant at every call: softmax_group or 1. */
+static inline __attribute__((always_inline)) void softmax_rows(size_t rows, size_t keys, float factor,
+                                                               const size_t *visible, float *scores,
+                                                               size_t scores_stride, float *maximum, float *sum,
+                                                               size_t dim, float *out, size_t out_stride)
+{
+    vec most[softmax_group], total[softmax_group];
+    float tops[softmax_group];
+    for (size_t r = 0; r < rows; r++)
+        most[r] = largest_lanes(seen_keys(visible, r, keys), scores + r * scores_stride);
+    if (rows == softmax_group)
+        store4(tops, vec_largest_four(most));
+    else
+        tops[0] = vec_largest(most[0]);
+    for (size_t r = 0; r < rows; r++)
+        if (tops[r] > maximum[r] + logf(BRT_SOFTMAX_LAG) / factor)
+            raise_maximum(factor, tops[r], maximum + r, sum + r, dim, out + r * out_stride);
+    for (size_t r = 0; r < rows; r++) {
+        size_t seen = seen_keys(visible, r, keys);
+        total[r] = exponentials(seen, factor, maximum[r], scores + r * scores_stride);
+        if (seen < keys)
+            memset(scores + r * scores_stride + seen, 0, (keys - seen) * sizeof *scores);
+    }
+    if (rows == softmax_group)
+        store4(sum, load4(sum) + vec_sum_four(total));
+    else
+        sum[0] += vec_sum(total[0]);
+}
+
 static void softmax_step(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
                          size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride)
 {
-    for (size_t r = 0; r < rows; r++) {
-        float most = largest(seen_keys(visible, r, keys), scores + r * scores_stride);
-        if (most > maximum[r])
-            raise_maximum(factor, most, maximum + r, sum + r, dim, out + r * out_stride);
-    }
-    for (size_t r = 0; r < rows; r++, scores += scores_stride) {
-        size_t seen = seen_keys(visible, r, keys);
-        sum[r] += exponentials(seen, factor, maximum[r], scores);
-        if (seen < keys)
-            memset(scores + seen, 0, (keys - seen) * sizeof *scores);
-    }
+    size_t r = 0;
+    for (; r + softmax_group <= rows; r += softmax_group)
+        softmax_rows(softmax_group, keys, factor, visible ? visible + r : NULL, scores + r * scores_stride,
+                     scores_stride, maximum + r, sum + r, dim, out + r * out_stride, out_stride);
+    for (; r < rows; r++)
+        softmax_rows(1, keys, factor, visible ? visible + r : NULL, scores + r * scores_stride, scores_stride,
+                     maximum + r, sum + r, dim, out + r * out_stride, out_stride);
 }
 
-static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
+/* p and ds of up to a vector's length of a row. */
+static inline __attribute__((always_inline)) void softmax_backward(size_t left, float factor, float maximum,
+                                                                   float log_sum, float delta, float *scores, float *dp)
 {
-    *sum = exponentials(n, factor, most, x);
+    vec p = vec_exp2(log2_e * factor * (vec_load_upto(scores, left) - maximum) - log_sum);
+    vec_store_upto(scores, left, p);
+    vec_store_upto(dp, left, factor * p * (vec_load_upto(dp, left) - delta));
 }
 
 static void softmax_tile_backward(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
@@ -85,13 +124,12 @@ static void softmax_tile_backward(size_t rows, size_t keys, real factor, const s
                                   real *dp, size_t dp_stride)
 {
     for (size_t r = 0; r < rows; r++, scores += scores_stride, dp += dp_stride) {
-        size_t seen = seen_keys(visible, r, keys);
-        for (size_t j = 0; j < seen; j += lanes) {
-            size_t left = seen - j;
-            vec p = vec_exp(factor * (vec_load_upto(scores + j, left) - maximum[r]) - log_sum[r]);
-            vec_store_upto(scores + j, left, p);
-            vec_store_upto(dp + j, left, factor * p * (vec_load_upto(dp + j, left) - delta[r]));
-        }
+        size_t seen = seen_keys(visible, r, keys), j = 0;
+        float binary_log_sum = log2_e * log_sum[r];
+        for (; j + lanes <= seen; j += lanes)
+            softmax_backward(lanes, factor, maximum[r], binary_log_sum, delta[r], scores + j, dp + j);
+        if (j < seen)
+            softmax_backward(seen - j, factor, maximum[r], binary_log_sum, delta[r], scores + j, dp + j);
         if (seen < keys) {
             memset(scores + seen, 0, (keys - seen) * sizeof *scores);
             memset(dp + seen, 0, (keys - seen) * sizeof *dp);
@@ -106,17 +144,20 @@ static float sum_of_exponentials(size_t n, float most, const float *x)
     vec sum = {0};
     size_t i = 0;
     for (; i + lanes <= n; i += lanes)
-        sum += vec_exp(vec_load(x + i) - most);
+        sum += vec_exp2(log2_e * (vec_load(x + i) - most));
     if (i < n)
-        sum += vec_first(n - i, vec_exp(vec_load_part(x + i, n - i) - most), (vec){0});
+        sum += vec_first(n - i, vec_exp2(log2_e * (vec_load_part(x + i, n - i) - most)), (vec){0});
     return vec_sum(sum);
 }
 
 static float cross_entropy_row(size_t classes, size_t target, bool gradient, float weight, float *logits)
 {
-    float most = largest(classes, logits), at_target = logits[target];
-    float sum = gradient ? exponentials(classes, 1, most, logits) : sum_of_exponentials(classes, most, logits);
-    if (gradient) {
+    float most = vec_largest(largest_lanes(classes, logits)), at_target = logits[target];
+    float sum;
+    if (!gradient)
+        sum = sum_of_exponentials(classes, most, logits);
+    else {
+        sum = vec_sum(exponentials(classes, 1, most, logits));
         scale(classes, weight / sum, logits, logits);
         logits[target] -= weight;
     }

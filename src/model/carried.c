@@ -1,5 +1,7 @@
 #include "carried.h"
 
+#include "../base/size.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,12 +21,15 @@ static const brt_tensor *initial_state(const brt_parameters *parameters, size_t 
 brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters)
 {
     size_t depth = (size_t)config->depth, states = 0, read;
-    *slots = (brt_slots){.items = calloc(depth + config->recurrent_layers.count, sizeof *slots->items)};
+    *slots = (brt_slots){.items = calloc(2 * depth + config->recurrent_layers.count, sizeof *slots->items)};
     if (!slots->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu layers carry", depth);
     slots->memory = slots->count;
     for (size_t layer = 0; layer < depth; layer++)
         add(slots, "memory", layer, (size_t)config->block_width, brt_carried_raw_width(config), NULL);
+    slots->compressed = slots->count;
+    for (size_t layer = 0; config->use_compressed_mem && layer < depth; layer++)
+        add(slots, "compressed", layer, brt_carried_compressed(config), brt_carried_raw_width(config), NULL);
     slots->state = slots->count;
     for (size_t layer = 0; layer < depth; layer++)
         if (brt_config_writes_state(config, layer, &read))
@@ -57,14 +62,30 @@ size_t brt_carried_raw_width(const brt_config *config)
     return 2 * (size_t)config->kv_heads * (size_t)config->dim_head;
 }
 
-size_t brt_carried_keys(const brt_config *config)
+size_t brt_carried_compressed(const brt_config *config)
 {
-    return (size_t)config->block_width;
+    return config->use_compressed_mem ? (size_t)config->block_width / 2 : 0;
 }
 
+size_t brt_carried_entries(const brt_config *config)
+{
+    size_t width = (size_t)config->block_width;
+    return config->compressed_mem_factor > 1 ? width / (size_t)config->compressed_mem_factor : width;
+}
+
+size_t brt_carried_keys(const brt_config *config)
+{
+    return brt_carried_compressed(config) + (size_t)config->block_width;
+}
+
+/* The last block is the window; what the blocks before it left is compressed, as far as there is room. */
 size_t brt_carried_visible(const brt_config *config, uint64_t past)
 {
-    return past ? (size_t)config->block_width : 0;
+    size_t room = brt_carried_compressed(config);
+    if (!past)
+        return 0;
+    uint64_t blocks = past - 1 < room ? past - 1 : room;
+    return (size_t)config->block_width + brt_min_size(room, (size_t)blocks * brt_carried_entries(config));
 }
 
 size_t brt_carried_first_key(const brt_config *config, uint64_t past)

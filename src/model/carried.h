@@ -20,6 +20,7 @@ typedef struct brt_slots {
     brt_slot *items;
     size_t count;
     size_t memory; /* first slot of the layers' windows: raw keys of the block before, [block_width, key | value] */
+    size_t compressed; /* likewise of what is left of older blocks, [brt_carried_compressed, key | value]; if any */
     size_t state;  /* first slot of the recurrent layers' states, ascending by the layer that writes */
 } brt_slots;
 
@@ -31,7 +32,10 @@ size_t brt_slots_reals(const brt_slots *slots, size_t rows);
 
 /* Width of a raw key and value: key | value. */
 size_t brt_carried_raw_width(const brt_config *config);
-/* Keys of a layer's memories: the block's own follow them. */
+/* Entries of a compressed memory, 0 without: a queue. And how many of them a block leaves in it. */
+size_t brt_carried_compressed(const brt_config *config);
+size_t brt_carried_entries(const brt_config *config);
+/* Keys of a layer's memories, compressed | window: the block's own follow them. */
 size_t brt_carried_keys(const brt_config *config);
 /* Of those, how many are the row's own after `past` full blocks; they are the last ones. */
 size_t brt_carried_visible(const brt_config *config, uint64_t past);

@@ -26,6 +26,9 @@ typedef struct key {
 static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", NULL};
 static const char *const windows[] = {"block", "exact", NULL};
 
+/* In the order of brt_compression. */
+static const char *const compressions[] = {"convolution", "dilated", "mean", "max", "most_used", NULL};
+
 /* First the reference's, in the order of its constructor. */
 static const key keys[] = {
     KEY(num_tokens, integer, 1, "", "size of the vocabulary; 256 for bytes"),
@@ -43,8 +46,9 @@ static const key keys[] = {
     KEY(num_state_vectors, integer, 0, "block_width", "vectors of a state"),
     KEY(ignore_index, integer, INT32_MIN, "-100", "targets with this value have no loss"),
     KEY(use_flash_attn, boolean, 0, "false", "kept for compatibility: attention is always tiled"),
-    KEY(use_compressed_mem, boolean, 0, "false", "not supported yet"),
-    KEY(compressed_mem_factor, integer, INT32_MIN, "4", "not supported yet"),
+    KEY(use_compressed_mem, boolean, 0, "false",
+        "keep what leaves the memory of the block before, compressed: block_width / 2 entries"),
+    KEY(compressed_mem_factor, integer, INT32_MIN, "4", "tokens of one entry; at most block_width; 1: no compression"),
     /* Beyond the reference; the default is what it does. */
     CHOICE(position_encoding, position_encodings, "xpos",
            "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
@@ -58,6 +62,8 @@ static const key keys[] = {
     KEY(residual_gates, boolean, 0, "false",
         "layers add to the residual stream through gates like the state's (the package's abandoned experiment)"),
     KEY(kv_heads, integer, 1, "1", "heads of keys and values: 1 serves all heads, `heads` one each"),
+    CHOICE(compression, compressions, "convolution",
+           "how tokens become an entry: convolution or dilated (both learned), mean, max or most_used (by attention)"),
 };
 #undef KEY
 #undef CHOICE
@@ -393,12 +399,31 @@ static brt_status check_sizes(const brt_config *config)
     return BRT_OK;
 }
 
+static brt_status check_compression(const brt_config *config)
+{
+    if (config->window == BRT_WINDOW_EXACT)
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"window\" is exact: a token sees block_width keys, all of them in the block and the one "
+                        "before, and never a compressed memory; use \"use_compressed_mem\" with the window \"block\"");
+    if (config->block_width < 2)
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"block_width\" is %lld; \"use_compressed_mem\" keeps block_width / 2 entries and needs at "
+                        "least 2",
+                        (long long)config->block_width);
+    if (config->compressed_mem_factor > config->block_width)
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"compressed_mem_factor\" (%lld) is larger than \"block_width\" (%lld): a block would leave "
+                        "no entry, and there would never be a compressed memory",
+                        (long long)config->compressed_mem_factor, (long long)config->block_width);
+    return BRT_OK;
+}
+
 brt_status brt_config_check(brt_config *config)
 {
     BRT_TRY(check_required(config));
-    if (config->use_compressed_mem)
-        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "compressed memories (\"use_compressed_mem\") are not supported yet");
     BRT_TRY(check_sizes(config));
+    if (config->use_compressed_mem)
+        BRT_TRY(check_compression(config));
     fill_defaults(config);
     return check_layers(config);
 }
@@ -501,6 +526,12 @@ bool brt_config_normalises(const brt_config *config, size_t layer)
 double brt_config_logit_scale(const brt_config *config, bool normalised)
 {
     return normalised && config->qk_logit_scale > 0 ? config->qk_logit_scale : 1 / sqrt((double)config->dim_head);
+}
+
+bool brt_config_learns_compression(const brt_config *config)
+{
+    return config->use_compressed_mem && config->compressed_mem_factor > 1 &&
+           (config->compression == BRT_COMPRESSION_CONVOLUTION || config->compression == BRT_COMPRESSION_DILATED);
 }
 
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)

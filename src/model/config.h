@@ -31,6 +31,15 @@ typedef enum brt_window_kind {
     BRT_WINDOW_EXACT, /* block_width keys, the last its own */
 } brt_window_kind;
 
+/* What becomes of a block that leaves the window, with use_compressed_mem. */
+typedef enum brt_compression {
+    BRT_COMPRESSION_CONVOLUTION, /* the reference's */
+    BRT_COMPRESSION_DILATED,     /* a convolution whose taps are two apart */
+    BRT_COMPRESSION_MEAN,
+    BRT_COMPRESSION_MAX,
+    BRT_COMPRESSION_MOST_USED,   /* what got most attention */
+} brt_compression;
+
 struct brt_config {
     int64_t num_tokens, dim, depth, dim_head, heads;
     bool all_layers_qk_rmsnorm;
@@ -40,7 +49,7 @@ struct brt_config {
     int64_t num_state_vectors, ignore_index;
     bool use_flash_attn, use_compressed_mem;
     int64_t compressed_mem_factor;
-    int64_t position_encoding, window, kv_heads;
+    int64_t position_encoding, window, kv_heads, compression;
     double qk_logit_scale, state_gate_bias;
     bool recurrent_qk_rmsnorm, residual_gates;
     uint64_t given; /* bit i: key i was set */
@@ -58,6 +67,8 @@ size_t brt_config_ff_inner(const brt_config *config);
 bool brt_config_normalises(const brt_config *config, size_t layer);
 /* What logits are multiplied by, those of normalised queries and keys or others. */
 double brt_config_logit_scale(const brt_config *config, bool normalised);
+/* Whether memories are compressed by weights. */
+bool brt_config_learns_compression(const brt_config *config);
 /* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read);
 

@@ -7,7 +7,7 @@
 /* Forward FLOPs of one block of one row. */
 typedef struct block_flops {
     uint64_t linears;     /* of the tokens, logits included */
-    uint64_t window;      /* attention of a block to itself, all layers; as much again to a memory */
+    uint64_t key;         /* attention of a block to one key of its window, all layers */
     uint64_t state_read;  /* opening and reading states */
     uint64_t state_write; /* what only the next block uses */
 } block_flops;
@@ -21,7 +21,7 @@ static block_flops count_block(const brt_config *c)
     uint64_t layer = dim * (2 * inner + 2 * keys) + 3 * dim * ff;
     return (block_flops){
         .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
-        .window = depth * 4 * width * width * inner,
+        .key = depth * 4 * width * inner,
         /* queries to the state, their share of to_out, the state's keys, the attention itself */
         .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * keys +
                                     4 * width * vectors * inner),
@@ -30,10 +30,22 @@ static block_flops count_block(const brt_config *c)
     };
 }
 
-static uint64_t forward_flops(const block_flops *block, uint64_t blocks)
+/* What a convolution makes of a block's memory, all layers. */
+static uint64_t compression_flops(const brt_config *c)
 {
-    /* The first block has no memory. */
-    return blocks * (block->linears + 2 * block->window + block->state_read + block->state_write) - block->window;
+    uint64_t patch = (uint64_t)c->compressed_mem_factor * (uint64_t)c->dim_head;
+    uint64_t outputs = brt_carried_entries(c) * brt_carried_raw_width(c);
+    return brt_config_learns_compression(c) ? (uint64_t)c->depth * 2 * outputs * patch : 0;
+}
+
+/* Of the first `blocks` blocks of a text. */
+static uint64_t forward_flops(const brt_config *config, const block_flops *block, uint64_t blocks)
+{
+    uint64_t flops = blocks * (block->linears + block->state_read + block->state_write);
+    for (uint64_t past = 0; past < blocks; past++)
+        flops += ((uint64_t)config->block_width + brt_carried_visible(config, past)) * block->key +
+                 (past ? compression_flops(config) : 0);
+    return flops;
 }
 
 /* Weights that only a block's end uses. */
@@ -76,13 +88,14 @@ brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_
     uint64_t width = (uint64_t)config->block_width;
     BRT_TRY(check_tokens(config, sample_tokens, segment_tokens));
     block_flops block = count_block(config);
-    uint64_t forward = forward_flops(&block, sample_tokens / width), segments = sample_tokens / segment_tokens;
+    uint64_t forward = forward_flops(config, &block, sample_tokens / width), segments = sample_tokens / segment_tokens;
+    uint64_t full = 2 + brt_carried_compressed(config); /* blocks, after which every memory is full */
     *out = (brt_model_costs){0};
     for (size_t i = 0; i < model->parameters.count; i++) {
         out->parameters += model->parameters.items[i].tensor.count;
         out->parameter_bytes += brt_parameter_bytes(&model->parameters.items[i]);
     }
-    out->flops_per_token = forward_flops(&block, 2) - forward_flops(&block, 1);
+    out->flops_per_token = forward_flops(config, &block, full) - forward_flops(config, &block, full - 1);
     out->flops_per_token /= width;
     /* Backward is twice forward, but for the write at a segment's end, whose result is carried detached. */
     out->train_flops_per_sample = forward + 2 * (forward - segments * block.state_write);

@@ -1,6 +1,6 @@
 #include "layer.h"
 
-#include "../ops/attention.h"
+#include "../ops/compression.h"
 
 static brt_tensor *find(const brt_parameters *parameters, size_t layer, const char *name)
 {
@@ -43,16 +43,16 @@ void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const br
 brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x)
 {
     brt_projection projection = {.normalised = brt_op_layer_norm(tape, x, layer->norm_gain)};
+    projection.raw_queries = brt_op_linear(tape, projection.normalised, &layer->to_q, NULL);
     projection.raw_keys = brt_op_linear(tape, projection.normalised, &layer->to_kv, NULL);
     return projection;
 }
 
 /* Causal attention over memory and block, into the first columns of `heard`. */
-static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *normalised, const brt_sight *sight,
+static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
                              brt_tensor *heard)
 {
-    brt_tensor *projected = brt_op_linear(tape, normalised, &layer->to_q, NULL);
-    brt_tensor *query = brt_op_queries(tape, projected, layer->key_heads, layer->heads, layer->q_scale,
+    brt_tensor *query = brt_op_queries(tape, raw_queries, layer->key_heads, layer->heads, layer->q_scale,
                                        brt_positions_rotation(layer->positions), sight->first_query);
     brt_attention how = {.key_heads = layer->key_heads,
                          .heads = layer->heads,
@@ -64,7 +64,11 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
                          .first_key = sight->first_key,
                          .out_row = heard->shape[2],
                          .out_head = layer->dim_head};
+    if (sight->usage)
+        how.log_sum_exp = brt_tape_tensor(tape, 3, query->shape);
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, heard);
+    if (sight->usage)
+        brt_op_usage(tape, query, sight->keys.key, &how, sight->first_used, sight->usage);
 }
 
 /* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */
@@ -86,7 +90,7 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     /* All heads over the window, then all heads over each state. */
     size_t inner = layer->key_heads * layer->heads * layer->dim_head;
     brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner * (1 + layer->reads)));
-    attend_to_window(tape, layer, projection->normalised, sight, heard);
+    attend_to_window(tape, layer, projection->raw_queries, sight, heard);
     for (size_t i = 0; i < layer->reads; i++)
         brt_state_read(tape, sight->containers[i], &sight->states[i], projection->normalised, heard, inner * (1 + i));
     return feed_forward(tape, layer, add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate));

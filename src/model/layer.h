@@ -24,7 +24,8 @@ void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const br
 /* The layer's input x [batch, time, dim], normalised, and what is made of it for attention. */
 typedef struct brt_projection {
     brt_tensor *normalised;
-    brt_tensor *raw_keys; /* [batch, time, 2 * key_heads * dim_head]: keys | values, what is remembered */
+    brt_tensor *raw_queries; /* [batch, time, key_heads * heads * dim_head] */
+    brt_tensor *raw_keys;    /* [batch, time, 2 * key_heads * dim_head]: keys | values, what is remembered */
 } brt_projection;
 brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x);
 
@@ -36,6 +37,9 @@ typedef struct brt_sight {
     size_t first_query;      /* key index of the first query: the width of the memory + what the block already holds */
     const brt_keys *states;  /* [layer->reads], of the states read here, ascending by the layer that writes them */
     const brt_state_container *const *containers;
+    brt_tensor *usage;       /* out, or NULL where not wanted: [batch, ...], how much attention the keys from first_used
+                              * on get */
+    size_t first_used;
 } brt_sight;
 /* -> the layer's output, [batch, time, dim] */
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,

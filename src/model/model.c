@@ -22,6 +22,18 @@ static void bind_containers(brt_model *model)
     }
 }
 
+static brt_status create_compressors(brt_model *model)
+{
+    if (!model->config.use_compressed_mem)
+        return BRT_OK;
+    model->compressors = calloc(model->depth, sizeof *model->compressors);
+    if (!model->compressors)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the compression of %zu layers", model->depth);
+    for (size_t i = 0; i < model->depth; i++)
+        brt_compressor_bind(&model->compressors[i], &model->parameters, &model->config, i);
+    return BRT_OK;
+}
+
 static brt_status build(brt_model *model, brt_choose_precision *choose, const void *context)
 {
     const brt_config *config = &model->config;
@@ -31,6 +43,7 @@ static brt_status build(brt_model *model, brt_choose_precision *choose, const vo
     BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
     BRT_TRY(brt_slots_create(&model->slots, config, &model->parameters));
     BRT_TRY(brt_positions_create(&model->positions, config, &model->parameters, brt_carried_keys(config)));
+    BRT_TRY(create_compressors(model));
     model->layers = calloc(model->depth, sizeof *model->layers);
     model->container = calloc(model->containers + 1, sizeof *model->container);
     model->readers = calloc(model->containers + 1, sizeof *model->readers);
@@ -91,6 +104,7 @@ void brt_model_close(brt_model *model)
     brt_slots_close(&model->slots);
     brt_positions_close(&model->positions);
     free(model->layers);
+    free(model->compressors);
     free(model->container);
     free(model->readers);
     free(model->first_reader);
@@ -145,6 +159,7 @@ typedef struct pass {
     brt_state_view view[most_containers];
     brt_keys keys[most_containers]; /* in the order of model->readers */
     brt_tensor *bias;               /* of all layers, where they have the same */
+    brt_tensor *raw_keys[BRT_MAX_DEPTH]; /* of the block, by layer */
 } pass;
 
 static void open_states(pass *p, size_t layer)
@@ -168,27 +183,54 @@ static void write_states(pass *p, size_t layer, brt_tensor *raw_keys)
                 brt_state_write(p->tape, &model->container[i], &p->view[i], raw_keys);
 }
 
+/* Of compressed memory | window | block. */
+static brt_keys window_keys(const pass *p, size_t index)
+{
+    const brt_model *model = p->model;
+    const brt_layer *layer = &model->layers[index];
+    brt_tensor *raw[3];
+    size_t parts = 0;
+    if (model->compressors)
+        raw[parts++] = p->block->carried[model->slots.compressed + index];
+    raw[parts++] = p->block->carried[model->slots.memory + index];
+    raw[parts++] = p->raw_keys[index];
+    return brt_op_keys(p->tape, parts, raw, layer->key_heads, layer->k_scale, brt_positions_rotation(layer->positions));
+}
+
+/* The window, which no later block reads, goes on as entries of the compressed memory. */
+static void compress_window(const pass *p, size_t index, brt_tensor *usage)
+{
+    const brt_slots *slots = &p->model->slots;
+    brt_tensor **queue = &p->block->carried[slots->compressed + index];
+    brt_tensor *window = p->block->carried[slots->memory + index];
+    *queue = brt_op_push(p->tape, *queue, brt_compress(p->tape, &p->model->compressors[index], window, usage));
+}
+
 static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
 {
     const brt_model *model = p->model;
     const brt_layer *layer = &model->layers[index];
     brt_block *block = p->block;
-    brt_tensor **memory = &block->carried[model->slots.memory + index];
+    size_t width = (size_t)model->config.block_width;
+    bool wants_usage = block->complete && brt_model_wants_usage(model);
     brt_projection projection = brt_layer_project(p->tape, layer, x);
+    p->raw_keys[index] = projection.raw_keys;
     open_states(p, index);
     brt_sight sight = {
-        .keys = brt_op_keys(p->tape, *memory, projection.raw_keys, layer->key_heads, layer->k_scale,
-                            brt_positions_rotation(layer->positions)),
+        .keys = window_keys(p, index),
         .bias = p->bias ? p->bias : brt_positions_bias(p->tape, layer->positions, index),
         .first_key = block->first_key,
         .first_query = brt_carried_keys(&model->config),
         .states = p->keys + model->first_reader[index],
         .containers = model->readers + model->first_reader[index],
+        .usage = wants_usage ? brt_tape_tensor(p->tape, BRT_SHAPE(block->batch, width)) : NULL,
+        .first_used = brt_carried_keys(&model->config) - width,
     };
     brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight);
-    if (block->writes_state)
+    if (block->complete)
         write_states(p, index, projection.raw_keys);
-    *memory = projection.raw_keys;
+    if (block->complete && model->compressors)
+        compress_window(p, index, sight.usage);
     return y;
 }
 
@@ -200,12 +242,19 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
     brt_tensor *x = brt_op_embedding(tape, &model->embedding, block->tokens, block->batch, block->time);
     for (size_t layer = 0; layer < model->depth; layer++)
         x = run_layer(&p, layer, x);
+    for (size_t layer = 0; layer < model->depth; layer++)
+        block->carried[model->slots.memory + layer] = p.raw_keys[layer];
     return x;
 }
 
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x)
 {
     return brt_op_linear(tape, brt_op_layer_norm(tape, x, model->final_gain), &model->to_logits, NULL);
+}
+
+bool brt_model_wants_usage(const brt_model *model)
+{
+    return model->compressors && brt_compressor_wants_usage(&model->compressors[0]);
 }
 
 /* ---- looking inside --------------------------------------------------------------------------------------- */
@@ -218,16 +267,25 @@ size_t brt_model_memory_length(const brt_model *model, const uint64_t *past, siz
     return most;
 }
 
+/* The key | value that is so many keys before the current block, from 1. */
+static const real *raw_memory(const brt_model *model, real *const *carried, size_t layer, size_t row, size_t back)
+{
+    size_t width = (size_t)model->config.block_width, room = brt_carried_compressed(&model->config);
+    size_t raw_width = brt_carried_raw_width(&model->config);
+    if (back <= width)
+        return carried[model->slots.memory + layer] + ((row + 1) * width - back) * raw_width;
+    return carried[model->slots.compressed + layer] + ((row + 1) * room - (back - width)) * raw_width;
+}
+
 brt_status brt_model_copy_memories(const brt_model *model, real *const *carried, size_t rows, size_t layer,
                                    size_t length, real *out)
 {
     if (layer >= model->depth)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no layer %zu: the model has %zu", layer, model->depth);
-    size_t half = brt_carried_raw_width(&model->config) / 2, slot = model->slots.memory + layer;
-    size_t vectors = model->slots.items[slot].vectors;
+    size_t half = brt_carried_raw_width(&model->config) / 2;
     for (size_t row = 0; row < rows; row++)
         for (size_t i = 0; i < length; i++) {
-            const real *raw = carried[slot] + ((row + 1) * vectors - length + i) * 2 * half;
+            const real *raw = raw_memory(model, carried, layer, row, length - i);
             memcpy(out + (row * length + i) * half, raw, half * sizeof *out);
             memcpy(out + ((rows + row) * length + i) * half, raw + half, half * sizeof *out);
         }

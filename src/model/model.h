@@ -3,6 +3,7 @@
 #define BRT_MODEL_MODEL_H
 
 #include "carried.h"
+#include "compressor.h"
 #include "layer.h"
 
 struct brt_model {
@@ -14,6 +15,7 @@ struct brt_model {
     size_t depth, containers;
     brt_slots slots;
     brt_layer *layers;
+    brt_compressor *compressors;          /* [depth], or NULL: no compressed memory */
     brt_state_container *container;       /* [containers], ascending by the layer that writes */
     const brt_state_container **readers;  /* [containers], grouped by the layer that reads, in that order */
     size_t *first_reader;                 /* [depth]: a layer's readers begin here */
@@ -34,16 +36,20 @@ typedef struct brt_block {
     brt_tensor **carried;    /* [slots], each [batch, vectors, width]; in: what this block reads (states after resets);
                                 out: what it leaves */
     const size_t *first_key; /* [batch]: brt_carried_first_key of each row; lives until backward */
-    bool writes_state;       /* false for a block shorter than block_width, or where nobody reads the result */
+    bool complete;           /* block_width tokens: what it leaves is carried on, else only its output is used */
 } brt_block;
 /* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. */
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block);
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x);
 
+/* Whether some compression asks how much attention the memory gets. */
+bool brt_model_wants_usage(const brt_model *model);
+
 /* Keys that the row with the most blocks behind it has as memory; past [rows]. */
 size_t brt_model_memory_length(const brt_model *model, const uint64_t *past, size_t rows);
-/* A layer's memories of all rows -> out [2, rows, length, kv_heads * dim_head]: keys, then values, the newest `length`.
+/* A layer's memories of all rows -> out [2, rows, length, kv_heads * dim_head]: keys, then values, the newest `length`
+ * of compressed memory | window.
  * carried [slots]: each [rows, vectors, width]. BRT_ERROR_ARGUMENT when there is no such layer. */
 brt_status brt_model_copy_memories(const brt_model *model, real *const *carried, size_t rows, size_t layer,
                                    size_t length, real *out);

@@ -34,7 +34,7 @@ static void add(declaration *d, const char *name, brt_initialisation initialisat
         brt_parameter *item = &p->items[p->count];
         snprintf(item->name, sizeof item->name, "%s%s", d->prefix, name);
         item->initialisation = initialisation;
-        item->fan_in = shape[dims - 1];
+        item->fan_in = dims > 1 ? count / shape[0] : count;
         item->tensor = (brt_tensor){.dims = dims,
                                     .count = count,
                                     .data_offset = BRT_WORKSPACE_NONE,
@@ -147,6 +147,17 @@ static void add_layer(declaration *d, const brt_config *c, size_t layer)
         add_gate(d, "residual_gate", dim, 0);
 }
 
+/* The grouped convolution that compresses a layer's memory, as torch.nn.Conv1d has it: keys and values of each head by
+ * themselves. */
+static void add_compressor(declaration *d, const brt_config *c, size_t layer)
+{
+    size_t dim_head = (size_t)c->dim_head, width = 2 * (size_t)c->kv_heads * dim_head;
+    size_t factor = (size_t)c->compressed_mem_factor;
+    snprintf(d->prefix, sizeof d->prefix, "mem_manager.layers.%zu.1.1.", layer);
+    add(d, "weight", BRT_INIT_LINEAR, BRT_SHAPE(width, dim_head, factor));
+    add_linear_bias(d, "bias", width, dim_head * factor);
+}
+
 static brt_status declare(brt_parameters *parameters, const brt_config *c)
 {
     size_t dim = (size_t)c->dim, num_tokens = (size_t)c->num_tokens, inner;
@@ -160,6 +171,8 @@ static brt_status declare(brt_parameters *parameters, const brt_config *c)
             add_position_mlp(&d, c);
         for (size_t layer = 0; layer < (size_t)c->depth; layer++)
             add_layer(&d, c, layer);
+        for (size_t layer = 0; brt_config_learns_compression(c) && layer < (size_t)c->depth; layer++)
+            add_compressor(&d, c, layer);
         d.prefix[0] = '\0';
         add(&d, "to_logits.0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
         add_linear(&d, "to_logits.1.weight", num_tokens, dim);

@@ -33,7 +33,8 @@ static item make_item(const char *dtype, size_t item_bytes, void *data, size_t d
 
 static size_t item_count(const brt_stream *stream)
 {
-    return 2 + stream->model->slots.count + stream->model->depth;
+    size_t of_a_layer = brt_model_wants_usage(stream->model) ? 2 : 1;
+    return 2 + stream->model->slots.count + of_a_layer * stream->model->depth;
 }
 
 static item numbers_item(const char *name, uint64_t *data, size_t rows)
@@ -58,6 +59,10 @@ static void list_items(const brt_stream *stream, item *items)
         *items = make_item("F32", sizeof(real), stream->window[i].block,
                            BRT_SHAPE(rows, (size_t)config->block_width, brt_carried_raw_width(config)));
         snprintf(items->name, sizeof items->name, "block.%zu", i);
+    }
+    for (size_t i = 0; brt_model_wants_usage(stream->model) && i < stream->model->depth; i++, items++) {
+        *items = make_item("F32", sizeof(real), stream->window[i].usage, BRT_SHAPE(rows, (size_t)config->block_width));
+        snprintf(items->name, sizeof items->name, "usage.%zu", i);
     }
 }
 

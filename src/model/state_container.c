@@ -56,7 +56,7 @@ brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *contain
 
 brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
 {
-    return brt_op_keys(tape, NULL, view->raw_keys, container->key_heads, container->to_state_k_scale, NULL);
+    return brt_op_keys(tape, 1, &view->raw_keys, container->key_heads, container->to_state_k_scale, NULL);
 }
 
 /* State attentions have neither positions nor a mask. */
@@ -88,7 +88,7 @@ static void attend_from_state(brt_tape *tape, const brt_state_container *contain
 {
     brt_tensor *projected = brt_op_linear(tape, normalised, to_query, NULL);
     brt_tensor *query = brt_op_queries(tape, projected, container->key_heads, container->heads, q_scale, NULL, 0);
-    brt_keys keys = brt_op_keys(tape, NULL, raw_keys, container->key_heads, k_scale, NULL);
+    brt_keys keys = brt_op_keys(tape, 1, &raw_keys, container->key_heads, k_scale, NULL);
     brt_attention how = unmasked(container, out->shape[2], offset, 2 * container->dim_head);
     brt_op_attention(tape, query, keys.key, keys.value, &how, out);
 }

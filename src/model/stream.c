@@ -87,6 +87,7 @@ static void place_arrays(brt_stream *s, placement *p)
         s->window[i].key = place(p, key_rows, memory_keys(s) + width, head, sizeof(real));
         s->window[i].value = place(p, key_rows, memory_keys(s) + width, head, sizeof(real));
         s->window[i].bias = place(p, has_bias(s) ? heads : 0, memory_keys(s) + width, 1, sizeof(real));
+        s->window[i].usage = place(p, brt_model_wants_usage(s->model) ? rows : 0, width, 1, sizeof(real));
     }
     for (size_t i = 0; i < s->model->containers; i++) {
         s->state[i].key = place(p, key_rows, vectors(s), head, sizeof(real));
@@ -292,12 +293,23 @@ static void append_keys(brt_stream *stream, size_t layer, const brt_tensor *raw_
 
 /* ---- feeding ---------------------------------------------------------------------------------------------- */
 
+/* Adds what a part's queries used of the memory to what the block's earlier ones did. */
+static void count_usage(brt_stream *stream, size_t layer, const brt_tensor *usage)
+{
+    if (!usage || !brt_tape_running(stream->tape))
+        return;
+    if (stream->filled == 0)
+        memcpy(stream->window[layer].usage, usage->data, usage->count * sizeof(real));
+    else
+        stream->model->kernels->add(usage->count, usage->data, stream->window[layer].usage);
+}
+
 static void run_layer(brt_stream *stream, size_t index, size_t time)
 {
     const brt_model *model = stream->model;
     const brt_layer *layer = &model->layers[index];
     const brt_window *window = &stream->window[index];
-    size_t memory = memory_keys(stream), keys = memory + block_width(stream), head = dim_head(stream);
+    size_t width = block_width(stream), memory = memory_keys(stream), keys = memory + width, head = dim_head(stream);
     size_t first = model->first_reader[index], key_rows = stream->rows * key_heads(stream);
     brt_keys states[BRT_MAX_DEPTH];
     brt_tensor *x = x_tensor(stream, time);
@@ -314,8 +326,12 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
         .first_query = memory + stream->filled,
         .states = states,
         .containers = model->readers + first,
+        .usage = brt_model_wants_usage(model) ? brt_tape_tensor(stream->tape, BRT_SHAPE(stream->rows, width)) : NULL,
+        .first_used = memory - width,
     };
-    keep(stream, brt_layer_attend(stream->tape, layer, x, &projection, &sight), stream->x);
+    brt_tensor *y = brt_layer_attend(stream->tape, layer, x, &projection, &sight);
+    count_usage(stream, index, sight.usage);
+    keep(stream, y, stream->x);
 }
 
 /* The tokens in stream->tokens, [rows, time], through all layers: leaves the output in stream->x. */
@@ -371,12 +387,15 @@ static void prepare_state(brt_stream *stream, size_t index)
     brt_tape_rewind(stream->tape);
 }
 
-/* A layer's window from its raw keys: memories, then what is filled of the block. */
+/* A layer's window from its raw keys: compressed memory, memory, then what is filled of the block. */
 static void prepare_window(const brt_stream *stream, size_t layer, size_t row)
 {
+    const brt_slots *slots = &stream->model->slots;
     size_t width = block_width(stream), raw = brt_carried_raw_width(&stream->model->config);
-    const real *memory = stream->carried[stream->model->slots.memory + layer];
-    prepare_keys(stream, layer, row, memory + row * width * raw, 0, width);
+    size_t room = brt_carried_compressed(&stream->model->config);
+    if (room)
+        prepare_keys(stream, layer, row, stream->carried[slots->compressed + layer] + row * room * raw, 0, room);
+    prepare_keys(stream, layer, row, stream->carried[slots->memory + layer] + row * width * raw, room, width);
     prepare_keys(stream, layer, row, stream->window[layer].block + row * width * raw, memory_keys(stream),
                  stream->filled);
 }
@@ -391,6 +410,21 @@ brt_status brt_stream_prepare(brt_stream *stream)
             prepare_window(stream, layer, row);
     }
     return brt_tape_status(stream->tape);
+}
+
+/* The window goes on as entries of the compressed memory (the same steps as in a training block). */
+static void compress_window(brt_stream *stream, size_t layer)
+{
+    const brt_model *model = stream->model;
+    size_t rows = stream->rows, width = block_width(stream), raw = brt_carried_raw_width(&model->config);
+    size_t room = brt_carried_compressed(&model->config);
+    real *carried = stream->carried[model->slots.compressed + layer];
+    brt_tensor *window = brt_tape_external(stream->tape, stream->carried[model->slots.memory + layer], NULL,
+                                           BRT_SHAPE(rows, width, raw));
+    brt_tensor *queue = brt_tape_external(stream->tape, carried, NULL, BRT_SHAPE(rows, room, raw));
+    brt_tensor *usage = brt_tape_external(stream->tape, stream->window[layer].usage, NULL, BRT_SHAPE(rows, width));
+    brt_tensor *entries = brt_compress(stream->tape, &model->compressors[layer], window, usage);
+    keep(stream, brt_op_push(stream->tape, queue, entries), carried);
 }
 
 static void remember_block(brt_stream *stream)
@@ -409,6 +443,8 @@ static void commit_block(brt_stream *stream)
 {
     for (size_t i = 0; i < stream->model->containers && !stream->no_states; i++)
         write_state(stream, i);
+    for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
+        compress_window(stream, i);
     if (brt_tape_running(stream->tape))
         remember_block(stream);
     stream->filled = 0;

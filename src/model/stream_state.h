@@ -9,6 +9,8 @@ typedef struct brt_window {
     real *block;        /* [rows, block_width, keys | values] */
     real *key, *value;  /* [rows, kv_heads, memory keys + block_width, dim_head] */
     real *bias;         /* [heads, memory keys + block_width]: brt_positions_bias, where there is one */
+    real *usage;        /* [rows, block_width]: attention that the memory of the block before has got from the current
+                         * block's queries so far, where a compression asks for it */
 } brt_window;
 
 /* What a state's readers need of it, made once per block. */

@@ -81,13 +81,13 @@ typedef struct brt_rotation {
 brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t key_heads, size_t heads, brt_tensor *scale,
                            const brt_rotation *rotation, size_t position);
 
-/* Keys and values as attention reads them: memory [batch, width, 2 * key_heads * dim_head] (or NULL) followed by block
- * [batch, time, 2 * key_heads * dim_head], each row the raw keys of all heads and their values; the keys normalised,
+/* Keys and values as attention reads them, of up to 5 parts one after the other: memories, then the block, each
+ * [batch, time, 2 * key_heads * dim_head], a row the raw keys of all heads and their values; the keys normalised,
  * scaled and turned as above, to positions 0, 1, ... */
 typedef struct brt_keys {
-    brt_tensor *key, *value; /* [batch * key_heads, width + time, dim_head] */
+    brt_tensor *key, *value; /* [batch * key_heads, time of all parts, dim_head] */
 } brt_keys;
-brt_keys brt_op_keys(brt_tape *tape, brt_tensor *memory, brt_tensor *block, size_t key_heads, brt_tensor *scale,
+brt_keys brt_op_keys(brt_tape *tape, size_t parts, brt_tensor *const *raw, size_t key_heads, brt_tensor *scale,
                      const brt_rotation *rotation);
 
 /* [batch, rows, dim]: previous[b], or initial [rows, dim] where reset[b]; previous NULL: initial everywhere.

@@ -147,7 +147,7 @@ static void take_tokens(const brt_segment_run *run, brt_block *block, size_t fir
     block->time = brt_min_size(width, run->time - first);
     block->tokens = run->tokens + first * block->batch;
     block->first_key = run->first_key + first / width * block->batch;
-    block->writes_state = block->time == width;
+    block->complete = block->time == width;
 }
 
 /* One block; in a forward-only pass its memory is given back at once. */
@@ -274,7 +274,7 @@ static void replay_block(brt_tape *tape, const brt_segment_run *run, brt_block *
     run->replay->losses[index] = add_loss(tape, run, x, block, index * width);
     if (!last)
         hand_on_block(tape, run, block, end_gradient);
-    if (last && block->writes_state)
+    if (last && block->complete)
         carry_block(tape, run, block, index + 1);
     brt_tape_backward(tape);
 }

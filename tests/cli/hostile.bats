@@ -109,8 +109,10 @@ setup() {
     refused "recurrent_layers"
     run "$BRT" info --preset tiny --dim 0
     refused "dim"
-    run "$BRT" info --preset tiny --use-compressed-mem
-    refused "compressed"
+    run "$BRT" info --preset tiny --use-compressed-mem true --compressed-mem-factor 65
+    refused "compressed_mem_factor"
+    run "$BRT" info --preset tiny --compression least
+    refused "most_used"
 }
 
 @test "data that is not there, empty or too short" {

@@ -9,7 +9,6 @@ setup() {
 cases() {
     for dir in "$BRT_TEST_DATA"/*/; do
         [ -f "$dir/tokens_forward.safetensors" ] || continue
-        ! grep -q '"use_compressed_mem": true' "$dir/config.json" || continue
         echo "$dir"
     done
 }

@@ -350,3 +350,21 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
     run "$BRT" plot curve --out curve.jpeg
     refused "must end in .svg or .png"
 }
+
+@test "a graft computes what its model does, and trains on" {
+    train plain --steps 3 --recurrent-layers '[]'
+    "$BRT" graft plain grafted --recurrent-layers 2
+    local before after
+    before=$("$BRT" eval plain --data val.txt --json | grep '"loss"')
+    after=$("$BRT" eval grafted --data val.txt --json | grep '"loss"')
+    [ -n "$before" ]
+    [ "$after" = "$before" ]
+    "$BRT" train --data text.txt --out grown --init grafted --steps 2 --quiet
+    [ "$("$BRT" info grown --json | grep -c '"recurrent_layers"')" -eq 1 ]
+    run "$BRT" train --data text.txt --out other --init grafted --depth 3 --steps 1
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--init has a model of its own"* ]]
+    run "$BRT" graft plain other --recurrent-layers 2 --depth 9
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"changes recurrent layers and their states only"* ]]
+}

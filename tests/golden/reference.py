@@ -1,4 +1,5 @@
 """The original package, run the way `brt trace` runs: used by make_golden.py and by ../parity/parity.py."""
+import inspect
 import json
 from pathlib import Path
 
@@ -28,6 +29,12 @@ LOUDNESS = 3.0
 def keyword_arguments(arguments):
     """Constructor arguments as Python wants them: JSON has lists, the package accepts only tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+
+
+def known_arguments(arguments):
+    """Those that the package has; brt has more, whose defaults are what the package does."""
+    known = inspect.signature(BlockRecurrentTransformer.__init__).parameters
+    return {name: value for name, value in arguments.items() if name in known}
 
 
 def build(arguments):

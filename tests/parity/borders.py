@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import reference
-from draw import draw_valid
+from draw import compression, draw_valid
 
 MOST_CHANGES = 3
 SECONDS_PER_RUN = 60
@@ -37,11 +37,12 @@ def border_values(rng, arguments):
         read_recurrent_layers=rng.choice((None, draw_layers(rng, depth), draw_layers(rng, depth))),
         num_state_vectors=rng.choice((None, 1, 50, 0, -1)),
         ignore_index=rng.choice((-100, -1, 0, arguments["num_tokens"])),
-        compressed_mem_factor=rng.choice((4, 1, 0, -3)))
+        use_compressed_mem=rng.random() < 0.5,
+        compressed_mem_factor=rng.choice((4, 1, 0, -3, width, width + 1)))
 
 
 def draw_borderline(rng):
-    arguments = draw_valid(rng, compressed_memory=False)
+    arguments = draw_valid(rng)
     values = border_values(rng, arguments)
     names = rng.sample(sorted(values), rng.randint(1, MOST_CHANGES))
     return {**arguments, **{name: values[name] for name in names}}
@@ -49,9 +50,10 @@ def draw_borderline(rng):
 
 def differs_by_design(arguments):
     """What the package takes and brt does not: a feed-forward without hidden units, int(dim * ff_mult * 2 / 3) being 0,
-    and a negative number of state vectors where no layer has any."""
+    a negative number of state vectors where no layer has any, and a compressed memory that stays empty."""
     return 0 <= arguments["dim"] * arguments.get("ff_mult", 4) * 2 / 3 < 1 or \
-        ((arguments.get("num_state_vectors") or 0) < 0 and arguments.get("recurrent_layers") == [])
+        ((arguments.get("num_state_vectors") or 0) < 0 and arguments.get("recurrent_layers") == []) or \
+        (compression(arguments) or 0) > arguments["block_width"]
 
 
 # ---- running

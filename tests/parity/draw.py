@@ -5,6 +5,7 @@ from dataclasses import dataclass
 SHARE_REJECTED = 0.12
 MAX_BLOCKS_PER_SEGMENT = 4
 MAX_CALLS = 6
+COMPRESSION_BY_DEFAULT = 4  # compressed_mem_factor
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class Draw:
     trained: bool        # also train a model with these arguments and hand it to the package
 
 
-def draw_valid(rng, compressed_memory):
+def draw_valid(rng):
     """Arguments that the package accepts; about a third of the optional ones are left to their defaults."""
     arguments = draw_sizes(rng)
     arguments.update(draw_recurrence(rng, arguments["depth"]))
-    arguments.update(draw_options(rng, arguments, compressed_memory))
+    arguments.update(draw_options(rng, arguments))
+    arguments.update(draw_compression(rng, arguments["block_width"]))
     return arguments
 
 
@@ -57,7 +59,7 @@ def draw_recurrence(rng, depth):
     return chosen
 
 
-def draw_options(rng, arguments, compressed_memory):
+def draw_options(rng, arguments):
     vocabulary = arguments["num_tokens"]
     # ignoring the only token of a vocabulary would leave no loss
     token = rng.randrange(vocabulary) if vocabulary > 1 else -100
@@ -66,10 +68,18 @@ def draw_options(rng, arguments, compressed_memory):
         num_state_vectors=rng.choice((None, 1, rng.randint(2, 20), arguments["max_seq_len"] + rng.randint(1, 9))),
         ff_mult=rng.choice((1, 2, 3, 4, 0.75, 1.5, 2.5, 3.3)),
         all_layers_qk_rmsnorm=rng.random() < 0.5,
-        ignore_index=rng.choice((-100, -1, vocabulary + 5, token, token, token)),
-        use_compressed_mem=rng.random() < 0.4 and arguments["block_width"] > 1 and compressed_memory,
-        compressed_mem_factor=rng.randint(1, 6))
+        ignore_index=rng.choice((-100, -1, vocabulary + 5, token, token, token)))
     return {name: value for name, value in options.items() if rng.random() < 0.65}
+
+
+def draw_compression(rng, block_width):
+    """A compressed memory to which each block leaves something, or none."""
+    if block_width == 1 or rng.random() < 0.6:
+        return rng.choice(({}, {}, dict(use_compressed_mem=False), dict(compressed_mem_factor=rng.randint(1, 6))))
+    if block_width >= COMPRESSION_BY_DEFAULT and rng.random() < 0.3:
+        return dict(use_compressed_mem=True)
+    factor = rng.choice((rng.randint(1, min(6, block_width)), rng.randint(1, block_width)))
+    return dict(use_compressed_mem=True, compressed_mem_factor=factor)
 
 
 # ---- configurations the package refuses
@@ -131,8 +141,8 @@ def draw_inputs(rng, width, max_seq_len):
     return tuple(inputs)
 
 
-def draw(rng, compressed_memory):
-    valid = draw_valid(rng, compressed_memory)
+def draw(rng):
+    valid = draw_valid(rng)
     broken = rng.random() < SHARE_REJECTED
     loss = rng.random() < 0.6
     return Draw(
@@ -162,6 +172,11 @@ def reads_together(arguments):
     """The pairs of states that are read in one layer."""
     states = recurrence(arguments)
     return [(one, other) for one in states for other in states if one[1] == other[1] and one[0] < other[0]]
+
+
+def compression(arguments):
+    """The factor of a compressed memory, or None without one."""
+    return arguments.get("compressed_mem_factor", COMPRESSION_BY_DEFAULT) if arguments.get("use_compressed_mem") else None
 
 
 def value(name, test):
@@ -200,6 +215,12 @@ FEATURES = {
     "an odd vocabulary": value("num_tokens", lambda n, _: n > 1 and n % 2 == 1),
     "an ignored token of the vocabulary": value("ignore_index", lambda token, a: 0 <= token < a["num_tokens"]),
     "another ignore_index than -100": value("ignore_index", lambda token, a: not -100 <= token < a["num_tokens"]),
+    "compressed memory": lambda case: compression(case.arguments),
+    "... without compression": lambda case: compression(case.arguments) == 1,
+    "... of which the oldest tokens of a block are left out": lambda case:
+        case.arguments["block_width"] % (compression(case.arguments) or 1) != 0,
+    "... to which a block leaves one entry": lambda case:
+        case.arguments["block_width"] // 2 < (compression(case.arguments) or 0),
     "1 row": lambda case: case.batch == 1,
     "5 rows": lambda case: case.batch == 5,
     "1 call": lambda case: len(case.inputs) == 1,

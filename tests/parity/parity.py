@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare `brt trace` with the original package on random models.
 
-    parity.py --brt build/brt [--cases 160] [--seed 0] [--only N] [--keep DIR] [--compressed-memory]
+    parity.py --brt build/brt [--cases 160] [--seed 0] [--only N] [--keep DIR]
 
 Run with the Python of ../golden/setup_reference.sh. Every case has its own random numbers, so --only N repeats case N
 of a longer run by itself. A line per disagreement says what differs and in which configuration. Then come the largest
@@ -92,7 +92,7 @@ def is_stable(run, model, expected):
 def draw_trial(options, index):
     rng = random.Random(f"{options.seed} {index}")
     while True:
-        case = draw(rng, options.compressed_memory)
+        case = draw(rng)
         refused = reference.refusal(case.arguments)
         if (refused is None) != (case.arguments == case.weights_of):
             raise AssertionError(f"case {index} was meant otherwise: {refused} {json.dumps(case.arguments)}")
@@ -159,9 +159,9 @@ def train(brt, folder, case):
 
 
 def load_trained(folder):
-    """The package's model with the arguments and, by their names, all the weights that brt saved."""
-    arguments = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = reference.build({**arguments, "use_flash_attn": False})
+    """The package's model with its arguments and, by their names, all the weights that brt saved."""
+    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = reference.build({**reference.known_arguments(saved), "use_flash_attn": False})
     weights = reference.load_arrays(folder / "model.safetensors")
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()}, strict=True)
     return model.eval()
@@ -312,8 +312,6 @@ def parse_options():
     parser.add_argument("--trainings", type=int, default=6, help="how many short trainings (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="other models for another seed (default %(default)s)")
     parser.add_argument("--only", type=int, metavar="N", help="only case N")
-    parser.add_argument("--compressed-memory", action="store_true",
-                        help="also configurations with use_compressed_mem, which brt does not support yet")
     parser.add_argument("--keep", metavar="DIR", help="keep the files of every case in DIR/case-N")
     return parser.parse_args()
 
