@@ -238,6 +238,52 @@ static void queries(check *k, brt_tensor *const *in, const void *options)
     weigh(k, brt_op_queries(k->tape, in[0], o->key_heads, o->heads, in[1], o->rotation, o->position));
 }
 
+typedef struct part_options {
+    size_t part, key_heads, heads;
+} part_options;
+
+static void queries_in_parts(check *k, brt_tensor *const *in, const void *options)
+{
+    const part_options *o = options;
+    weigh(k, brt_op_queries_in_parts(k->tape, in[0], o->part, o->key_heads, o->heads, in[1]));
+}
+
+/* Beside columns of others. */
+static void join(check *k, brt_tensor *const *in, const void *options)
+{
+    const size_t *shape = options; /* of the result */
+    brt_heard one = {in[0], in[1]}, other = {in[2], in[3]};
+    brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(shape[0], shape[1], 2 * shape[2]));
+    brt_op_join(k->tape, &one, &other, in[4], out, 0);
+    brt_op_join(k->tape, &other, &one, in[4], out, shape[2]);
+    weigh(k, out);
+}
+
+static void join_parts(check *k, brt_tensor *const *in, const void *options)
+{
+    const size_t *shape = options;
+    brt_heard one = {in[0], in[1]}, other = {in[2], in[3]};
+    brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(shape[0], shape[1], shape[2]));
+    brt_op_join(k->tape, &one, &other, in[4], out, 0);
+    weigh(k, out);
+}
+
+typedef struct pick_options {
+    ptrdiff_t first;
+    size_t step, count;
+} pick_options;
+
+static void pick(check *k, brt_tensor *const *in, const void *options)
+{
+    const pick_options *o = options;
+    weigh(k, brt_op_pick(k->tape, in[0], in[1], o->first, o->step, o->count));
+}
+
+static void repeat(check *k, brt_tensor *const *in, const void *options)
+{
+    weigh(k, brt_op_repeat(k->tape, in[0], *(const size_t *)options));
+}
+
 typedef struct select_state_options {
     size_t batch;
     const bool *reset;
@@ -379,6 +425,25 @@ static const operation_case cases[] = {
 
     {"scale", scale, {INPUT("x", 5)}, OPTIONS(real, 0.3)},
     {"scale, by rows", scale, {INPUT("x", 3, 5), INPUT("scale", 3)}, OPTIONS(real, 0.3)},
+
+    {"queries, parts", queries_in_parts, {INPUT("x", 2, 7, 12), INPUT("scale", 3)}, OPTIONS(part_options, 3, 2, 2)},
+
+    {"join", join,
+     {INPUT("one", 2, 3, 8), INPUT("one's sums", 4, 3, 2), INPUT("other", 2, 3, 8), INPUT("other's sums", 8, 3, 1),
+      INPUT("gate", 4)},
+     &(const size_t[]){2, 3, 8}},
+    {"join, detached", join,
+     {INPUT("one", 2, 3, 6), DETACHED("one's sums", 2, 3, 2), DETACHED("other", 2, 3, 6),
+      INPUT("other's sums", 2, 3, 2), INPUT("gate", 2)},
+     &(const size_t[]){2, 3, 6}},
+    {"join, parts", join_parts,
+     {INPUT("one", 2, 7, 6), INPUT("one's sums", 2, 7, 2), INPUT("other", 6, 3, 6), INPUT("other's sums", 12, 3, 1),
+      INPUT("gate", 2)},
+     &(const size_t[]){2, 7, 6}},
+
+    {"pick", pick, {INPUT("x", 2, 7, 3), INPUT("before", 2, 1, 3)}, OPTIONS(pick_options, -1, 3, 3)},
+    {"pick, the last", pick, {INPUT("x", 2, 7, 3)}, OPTIONS(pick_options, 6, 1, 1)},
+    {"repeat", repeat, {INPUT("x", 2, 5)}, &(const size_t){3}},
 
     {"select_state, initial", select_state, {{0}, INPUT("initial", 3, 5)}, OPTIONS(select_state_options, 2, NULL)},
     {"select_state, previous", select_state, {INPUT("previous", 2, 3, 5), INPUT("initial", 3, 5)},

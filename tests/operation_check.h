@@ -9,7 +9,7 @@
 #include "tensor/gemm.h"
 #include "tensor/tape.h"
 
-enum { most_inputs = 4, most_dims = 4 };
+enum { most_inputs = 5, most_dims = 4 };
 
 typedef struct input {
     const char *name;

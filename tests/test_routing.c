@@ -155,7 +155,7 @@ static void test_selection(void **state)
 
 /* ---- the ring ------------------------------------------------------------------------------------------------ */
 
-enum { ring_rows = 2, ring_heads = 3, ring_dim = 20 };
+enum { ring_rows = 2, ring_heads = 3, ring_dim = 20, ring_unit = 7, ring_slots = 28 };
 
 /* What is written at a position, [rows, 1, keys | values]. */
 static float *raw_of(uint64_t position)
@@ -163,18 +163,17 @@ static float *raw_of(uint64_t position)
     return draw(ring_rows * 2 * ring_heads * ring_dim, 100 + position, 1);
 }
 
-static void append_positions(brt_ring *ring, size_t count)
+static void append_unit(brt_ring *ring)
 {
     enum { raw = 2 * ring_heads * ring_dim };
-    float *block = make(ring_rows * count * raw * sizeof *block);
-    for (size_t i = 0; i < count; i++) {
+    float block[ring_rows * ring_unit * raw];
+    for (size_t i = 0; i < ring_unit; i++) {
         float *one = raw_of(ring->end + i);
         for (size_t row = 0; row < ring_rows; row++)
-            memcpy(block + (row * count + i) * raw, one + row * raw, raw * sizeof *one);
+            memcpy(block + (row * ring_unit + i) * raw, one + row * raw, raw * sizeof *one);
         free(one);
     }
-    brt_ring_append(ring, chosen_kernels(), 2, count, block);
-    free(block);
+    brt_ring_append(ring, chosen_kernels(), 2, block);
 }
 
 static void check_position(const brt_ring *ring, uint64_t position, double tolerance)
@@ -201,17 +200,18 @@ static void test_ring(void **state)
     static const double tolerances[] = {1e-7, 0x1p-9, 0.5 / 127};
     (void)state;
     for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
-        brt_ring_shape shape = {(brt_ring_type)type, ring_rows, ring_heads, ring_dim, 23};
+        brt_ring_shape shape = {(brt_ring_type)type, ring_rows, ring_heads, ring_dim, ring_unit, ring_slots};
         brt_ring ring;
         assert_ok(brt_ring_create(&ring, &shape));
         for (size_t i = 0; i < 9; i++) {
-            append_positions(&ring, 7);
-            for (uint64_t p = ring.end < 23 ? 0 : ring.end - 23; p < ring.end; p++)
+            append_unit(&ring);
+            for (uint64_t p = ring.end < ring_slots ? 0 : ring.end - ring_slots; p < ring.end; p++)
                 check_position(&ring, p, tolerances[type]);
         }
         assert_int_equal(ring.end, 63);
-        assert_int_equal(brt_ring_stretch(&ring, 45, 10), 1);
-        assert_int_equal(brt_ring_stretch(&ring, 46, 10), 10);
+        assert_int_equal(brt_ring_stretch(&ring, 41, 10), 1);
+        assert_int_equal(brt_ring_stretch(&ring, 42, 10), 7);
+        assert_int_equal(brt_ring_stretch(&ring, 43, 3), 3);
         brt_ring_close(&ring);
     }
 }
@@ -235,15 +235,14 @@ typedef struct fixture {
 static void open_fixture(fixture *f, brt_ring_type type, size_t batch, size_t readers, size_t slots, size_t written,
                          size_t tokens)
 {
-    brt_ring_shape shape = {type, batch, heads, dim, slots};
+    size_t unit = slots < 1000 ? 10 : 500;
+    brt_ring_shape shape = {type, batch, heads, dim, unit, slots};
     size_t items = batch * readers, route_count = items * routes * dim, nulls = routes * dim;
     *f = (fixture){.batch = batch, .count = items * routes * (tokens + 1) * dim};
     assert_ok(brt_ring_create(&f->ring, &shape));
     float *raw = draw(batch * written * 2 * heads * dim, 7, 1);
-    for (size_t first = 0, part; first < written; first += part) {
-        part = brt_min_size(slots, written - first);
-        brt_ring_append(&f->ring, chosen_kernels(), 2, part, raw + first * batch * 2 * heads * dim);
-    }
+    for (size_t first = 0; first < written; first += unit)
+        brt_ring_append(&f->ring, chosen_kernels(), 2, raw + first * batch * 2 * heads * dim);
     free(raw);
     for (size_t row = 0; row < batch; row++)
         f->begin[row] = written > slots ? written - slots : 0;
@@ -456,7 +455,7 @@ static void test_random_choice(void **state)
     open_fixture(&f, BRT_RING_F32, 1, 2, 5000, 5000, 40);
     open_fixture(&again, BRT_RING_F32, 1, 2, 5000, 5000, 40);
     f.how.random = again.how.random = true;
-    f.how.first_draw = again.how.first_draw = 17;
+    f.how.draw = again.how.draw = &(const uint64_t){17};
     run(&f, 2, true);
     again.route[0] += 1;
     run(&again, 1, false);

@@ -29,6 +29,13 @@ static const struct {
     {"use_compressed_mem", {"true", "false"}},
     {"compressed_mem_factor", {"2", "3", "4", "8", "1", "9"}},
     {"compression", {"\"convolution\"", "\"dilated\"", "\"mean\"", "\"max\"", "\"most_used\""}},
+    {"routed_layers", {"[]", "[1]", "[2]", "[2, 1]"}},
+    {"routed_capacity", {"16", "100", "9"}},
+    {"routed_dtype", {"\"bf16\"", "\"f32\"", "\"int8\""}},
+    {"routes", {"2", "1", "4"}},
+    {"routed_tokens", {"5", "3", "64"}},
+    {"route_every", {"0", "4", "2", "8"}},
+    {"random_routes", {"false", "false", "true"}},
 };
 enum { variant_choice_count = sizeof variant_choices / sizeof variant_choices[0] };
 

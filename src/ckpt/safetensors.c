@@ -92,6 +92,11 @@ static const element_type *find_element_type(const char *name)
     return NULL;
 }
 
+size_t brt_safetensors_bytes(const brt_tensor_info *tensor)
+{
+    return tensor->count * find_element_type(tensor->dtype)->bytes;
+}
+
 void brt_safetensors_to_float(const brt_tensor_info *tensor, float *out)
 {
     find_element_type(tensor->dtype)->to_float(tensor->data, tensor->count, out);

@@ -20,6 +20,8 @@ const char *brt_safetensors_metadata(const brt_safetensors *file, const char *ke
 /* The name in errors. */
 const char *brt_safetensors_path(const brt_safetensors *file);
 bool brt_safetensors_has_shape(const brt_tensor_info *tensor, size_t dims, const size_t *shape);
+/* Of a tensor's data. */
+size_t brt_safetensors_bytes(const brt_tensor_info *tensor);
 /* Converts one tensor (F64, F32, F16, BF16, or I64, I32, U8... for integers) to float. */
 void brt_safetensors_to_float(const brt_tensor_info *tensor, float *out);
 

@@ -21,7 +21,8 @@ static const brt_tensor *initial_state(const brt_parameters *parameters, size_t 
 brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters)
 {
     size_t depth = (size_t)config->depth, states = 0, read;
-    *slots = (brt_slots){.items = calloc(2 * depth + config->recurrent_layers.count, sizeof *slots->items)};
+    *slots = (brt_slots){.items = calloc(2 * depth + config->recurrent_layers.count + config->routed_layers.count,
+                                        sizeof *slots->items)};
     if (!slots->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu layers carry", depth);
     slots->memory = slots->count;
@@ -35,6 +36,9 @@ brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const br
         if (brt_config_writes_state(config, layer, &read))
             add(slots, "state", states++, (size_t)config->num_state_vectors, (size_t)config->dim,
                 initial_state(parameters, layer));
+    slots->route_input = slots->count;
+    for (size_t i = 0; config->route_every && i < config->routed_layers.count; i++)
+        add(slots, "input", i, 1, (size_t)config->dim, NULL);
     return BRT_OK;
 }
 

@@ -22,6 +22,7 @@ typedef struct brt_slots {
     size_t memory; /* first slot of the layers' windows: raw keys of the block before, [block_width, key | value] */
     size_t compressed; /* likewise of what is left of older blocks, [brt_carried_compressed, key | value]; if any */
     size_t state;  /* first slot of the recurrent layers' states, ascending by the layer that writes */
+    size_t route_input; /* first slot of the routed layers' inputs at a block's last token, with route_every */
 } brt_slots;
 
 brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters);

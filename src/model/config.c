@@ -25,6 +25,7 @@ typedef struct key {
 /* In the order of brt_position_encoding. */
 static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", NULL};
 static const char *const windows[] = {"block", "exact", NULL};
+static const char *const routed_dtypes[] = {"f32", "bf16", "int8", NULL}; /* in the order of brt_routed_dtype */
 
 /* In the order of brt_compression. */
 static const char *const compressions[] = {"convolution", "dilated", "mean", "max", "most_used", NULL};
@@ -64,6 +65,14 @@ static const key keys[] = {
     KEY(kv_heads, integer, 1, "1", "heads of keys and values: 1 serves all heads, `heads` one each"),
     CHOICE(compression, compressions, "convolution",
            "how tokens become an entry: convolution or dilated (both learned), mean, max or most_used (by attention)"),
+    KEY(routed_layers, integers, 0, "none", "layers, from 1, that also look up what has left the window"),
+    KEY(routed_capacity, integer, 1, "250000", "tokens that a routed memory keeps"),
+    CHOICE(routed_dtype, routed_dtypes, "bf16", "how it keeps keys and values: f32, bf16, int8"),
+    KEY(routes, integer, 1, "4", "routes: each chooses for an equal part of the heads"),
+    KEY(routed_tokens, integer, 1, "1024", "tokens that each route chooses"),
+    KEY(route_every, integer, 0, "0",
+        "tokens after which routes are made anew, from the last token before; 0: once a block, from the states alone"),
+    KEY(random_routes, boolean, 0, "false", "for comparison: tokens are drawn, not chosen"),
 };
 #undef KEY
 #undef CHOICE
@@ -112,6 +121,10 @@ brt_status brt_config_create(brt_config **out)
     config->compressed_mem_factor = 4;
     config->kv_heads = 1;
     config->recurrent_qk_rmsnorm = true;
+    config->routed_capacity = 250000;
+    config->routed_dtype = BRT_ROUTED_BF16;
+    config->routes = 4;
+    config->routed_tokens = 1024;
     *out = config;
     return BRT_OK;
 }
@@ -341,6 +354,21 @@ static brt_status check_required(const brt_config *config)
     return BRT_OK;
 }
 
+/* Layers of the model, each once. */
+static brt_status check_layer_list(const brt_config *config, const brt_layer_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->layer[i] < 1 || list->layer[i] > config->depth)
+            return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld; layers range from 1 to depth (%lld)%s", name,
+                            (long long)list->layer[i], (long long)config->depth,
+                            is_given(config, name) ? "" : ": the default is depth / 2, so give it");
+        for (size_t j = 0; j < i; j++)
+            if (list->layer[j] == list->layer[i])
+                return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld twice", name, (long long)list->layer[i]);
+    }
+    return BRT_OK;
+}
+
 static brt_status check_layers(const brt_config *config)
 {
     const brt_layer_list *write = &config->recurrent_layers, *read = &config->read_recurrent_layers;
@@ -349,16 +377,8 @@ static brt_status check_layers(const brt_config *config)
                         "\"read_recurrent_layers\" has %zu entries and \"recurrent_layers\" %zu; each recurrent layer "
                         "needs one layer that reads it",
                         read->count, write->count);
+    BRT_TRY(check_layer_list(config, write, "recurrent_layers"));
     for (size_t i = 0; i < write->count; i++) {
-        if (write->layer[i] < 1 || write->layer[i] > config->depth)
-            return BRT_FAIL(BRT_ERROR_CONFIG,
-                            "\"recurrent_layers\" names layer %lld; layers range from 1 to depth (%lld)%s",
-                            (long long)write->layer[i], (long long)config->depth,
-                            is_given(config, "recurrent_layers") ? "" : ": the default is depth / 2, so give it");
-        for (size_t j = 0; j < i; j++)
-            if (write->layer[j] == write->layer[i])
-                return BRT_FAIL(BRT_ERROR_CONFIG, "\"recurrent_layers\" names layer %lld twice",
-                                (long long)write->layer[i]);
         if (read->layer[i] < 1 || read->layer[i] > write->layer[i])
             return BRT_FAIL(BRT_ERROR_CONFIG,
                             "\"read_recurrent_layers\" names layer %lld for recurrent layer %lld; a state is read at a "
@@ -418,6 +438,23 @@ static brt_status check_compression(const brt_config *config)
     return BRT_OK;
 }
 
+static brt_status check_routes(const brt_config *config)
+{
+    const brt_layer_list *layers = &config->routed_layers;
+    if (layers->count == 0)
+        return BRT_OK;
+    BRT_TRY(check_layer_list(config, layers, "routed_layers"));
+    if (config->heads % config->routes || config->routes % config->kv_heads)
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"routes\" is %lld; it must divide \"heads\" (%lld) and be a multiple of \"kv_heads\" (%lld): "
+                        "the heads of a route look at the keys of one key head",
+                        (long long)config->routes, (long long)config->heads, (long long)config->kv_heads);
+    if (config->route_every && config->block_width % config->route_every)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"route_every\" is %lld; it must divide \"block_width\" (%lld)",
+                        (long long)config->route_every, (long long)config->block_width);
+    return BRT_OK;
+}
+
 brt_status brt_config_check(brt_config *config)
 {
     BRT_TRY(check_required(config));
@@ -425,7 +462,8 @@ brt_status brt_config_check(brt_config *config)
     if (config->use_compressed_mem)
         BRT_TRY(check_compression(config));
     fill_defaults(config);
-    return check_layers(config);
+    BRT_TRY(check_layers(config));
+    return check_routes(config);
 }
 
 /* ---- reading back ----------------------------------------------------------------------------------------- */
@@ -532,6 +570,14 @@ bool brt_config_learns_compression(const brt_config *config)
 {
     return config->use_compressed_mem && config->compressed_mem_factor > 1 &&
            (config->compression == BRT_COMPRESSION_CONVOLUTION || config->compression == BRT_COMPRESSION_DILATED);
+}
+
+bool brt_config_is_routed(const brt_config *config, size_t layer)
+{
+    for (size_t i = 0; i < config->routed_layers.count; i++)
+        if ((size_t)config->routed_layers.layer[i] == layer + 1)
+            return true;
+    return false;
 }
 
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)

@@ -40,6 +40,9 @@ typedef enum brt_compression {
     BRT_COMPRESSION_MOST_USED,   /* what got most attention */
 } brt_compression;
 
+/* How a routed memory keeps keys and values; in the order of brt_ring_type. */
+typedef enum brt_routed_dtype { BRT_ROUTED_F32, BRT_ROUTED_BF16, BRT_ROUTED_INT8 } brt_routed_dtype;
+
 struct brt_config {
     int64_t num_tokens, dim, depth, dim_head, heads;
     bool all_layers_qk_rmsnorm;
@@ -52,6 +55,9 @@ struct brt_config {
     int64_t position_encoding, window, kv_heads, compression;
     double qk_logit_scale, state_gate_bias;
     bool recurrent_qk_rmsnorm, residual_gates;
+    brt_layer_list routed_layers; /* counted from 1 */
+    int64_t routed_capacity, routed_dtype, routes, routed_tokens, route_every;
+    bool random_routes;
     uint64_t given; /* bit i: key i was set */
 };
 
@@ -69,6 +75,8 @@ bool brt_config_normalises(const brt_config *config, size_t layer);
 double brt_config_logit_scale(const brt_config *config, bool normalised);
 /* Whether memories are compressed by weights. */
 bool brt_config_learns_compression(const brt_config *config);
+/* Whether layer (from 0) has a routed memory. */
+bool brt_config_is_routed(const brt_config *config, size_t layer);
 /* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read);
 

@@ -48,9 +48,9 @@ brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_ten
     return projection;
 }
 
-/* Causal attention over memory and block, into the first columns of `heard`. */
+/* Causal attention over memory and block, into the first columns of `out`. */
 static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
-                             brt_tensor *heard)
+                             brt_tensor *out, brt_tensor *log_sum_exp)
 {
     brt_tensor *query = brt_op_queries(tape, raw_queries, layer->key_heads, layer->heads, layer->q_scale,
                                        brt_positions_rotation(layer->positions), sight->first_query);
@@ -62,13 +62,26 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
                          .bias = sight->bias ? brt_op_scale(tape, sight->bias, NULL, 1 / layer->scale) : NULL,
                          .first_query = sight->first_query,
                          .first_key = sight->first_key,
-                         .out_row = heard->shape[2],
+                         .log_sum_exp = log_sum_exp,
+                         .out_row = out->shape[2],
                          .out_head = layer->dim_head};
-    if (sight->usage)
+    if (sight->usage && !log_sum_exp)
         how.log_sum_exp = brt_tape_tensor(tape, 3, query->shape);
-    brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, heard);
+    brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, out);
     if (sight->usage)
         brt_op_usage(tape, query, sight->keys.key, &how, sight->first_used, sight->usage);
+}
+
+/* The same, joined with what the router has chosen. */
+static void attend_to_window_and_chosen(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries,
+                                        const brt_sight *sight, brt_tensor *out)
+{
+    size_t batch = raw_queries->shape[0], time = raw_queries->shape[1];
+    brt_heard near = {brt_tape_tensor(tape, BRT_SHAPE(batch, time, raw_queries->shape[2])),
+                      brt_tape_tensor(tape, BRT_SHAPE(batch * layer->key_heads, time, layer->heads))};
+    attend_to_window(tape, layer, raw_queries, sight, near.out, near.log_sum_exp);
+    brt_heard far = brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
+    brt_op_join(tape, &near, &far, layer->router->gate, out, 0);
 }
 
 /* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */
@@ -90,7 +103,10 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     /* All heads over the window, then all heads over each state. */
     size_t inner = layer->key_heads * layer->heads * layer->dim_head;
     brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner * (1 + layer->reads)));
-    attend_to_window(tape, layer, projection->raw_queries, sight, heard);
+    if (sight->chosen)
+        attend_to_window_and_chosen(tape, layer, projection->raw_queries, sight, heard);
+    else
+        attend_to_window(tape, layer, projection->raw_queries, sight, heard, NULL);
     for (size_t i = 0; i < layer->reads; i++)
         brt_state_read(tape, sight->containers[i], &sight->states[i], projection->normalised, heard, inner * (1 + i));
     return feed_forward(tape, layer, add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate));

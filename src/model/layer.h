@@ -3,6 +3,7 @@
 #define BRT_MODEL_LAYER_H
 
 #include "positions.h"
+#include "routed.h"
 #include "state_container.h"
 
 typedef struct brt_layer {
@@ -16,6 +17,7 @@ typedef struct brt_layer {
     brt_tensor *ff_gain;
     brt_tensor *residual_gate, *ff_residual_gate; /* [dim], or NULL: the residual stream is a sum */
     brt_linear ff_in, ff_out;
+    const brt_router *router;          /* NULL without a routed memory */
 } brt_layer;
 
 void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const brt_config *config, size_t index,
@@ -35,6 +37,8 @@ typedef struct brt_sight {
     brt_tensor *bias;        /* brt_positions_bias */
     const size_t *first_key; /* [batch]: rows without memory see the block only */
     size_t first_query;      /* key index of the first query: the width of the memory + what the block already holds */
+    const brt_routed *chosen; /* of the routed memory; its first_key [batch * parts] */
+    const size_t *chosen_first_key;
     const brt_keys *states;  /* [layer->reads], of the states read here, ascending by the layer that writes them */
     const brt_state_container *const *containers;
     brt_tensor *usage;       /* out, or NULL where not wanted: [batch, ...], how much attention the keys from first_used

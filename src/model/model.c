@@ -34,6 +34,15 @@ static brt_status create_compressors(brt_model *model)
     return BRT_OK;
 }
 
+static void bind_routers(brt_model *model)
+{
+    for (size_t layer = 0, index = 0; layer < model->depth; layer++)
+        if (brt_config_is_routed(&model->config, layer)) {
+            brt_router_bind(&model->routers[index], &model->parameters, &model->config, layer);
+            model->layers[layer].router = &model->routers[index++];
+        }
+}
+
 static brt_status build(brt_model *model, brt_choose_precision *choose, const void *context)
 {
     const brt_config *config = &model->config;
@@ -45,14 +54,16 @@ static brt_status build(brt_model *model, brt_choose_precision *choose, const vo
     BRT_TRY(brt_positions_create(&model->positions, config, &model->parameters, brt_carried_keys(config)));
     BRT_TRY(create_compressors(model));
     model->layers = calloc(model->depth, sizeof *model->layers);
+    model->routers = calloc(model->routed + 1, sizeof *model->routers);
     model->container = calloc(model->containers + 1, sizeof *model->container);
     model->readers = calloc(model->containers + 1, sizeof *model->readers);
     model->first_reader = calloc(model->depth, sizeof *model->first_reader);
-    if (!model->layers || !model->container || !model->readers || !model->first_reader)
+    if (!model->layers || !model->routers || !model->container || !model->readers || !model->first_reader)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu layers", model->depth);
     for (size_t i = 0; i < model->depth; i++)
         brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->positions);
     bind_containers(model);
+    bind_routers(model);
     model->embedding = brt_parameter_table(brt_parameters_find(&model->parameters, "token_emb.weight"));
     model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
     model->to_logits =
@@ -71,6 +82,7 @@ brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_cho
     if (status == BRT_OK) {
         model->depth = (size_t)model->config.depth;
         model->containers = model->config.recurrent_layers.count;
+        model->routed = model->config.routed_layers.count;
         status = build(model, choose, context);
     }
     if (status != BRT_OK) {
@@ -105,6 +117,7 @@ void brt_model_close(brt_model *model)
     brt_positions_close(&model->positions);
     free(model->layers);
     free(model->compressors);
+    free(model->routers);
     free(model->container);
     free(model->readers);
     free(model->first_reader);
@@ -160,6 +173,7 @@ typedef struct pass {
     brt_keys keys[most_containers]; /* in the order of model->readers */
     brt_tensor *bias;               /* of all layers, where they have the same */
     brt_tensor *raw_keys[BRT_MAX_DEPTH]; /* of the block, by layer */
+    brt_tensor *states[most_containers]; /* as the block finds them */
 } pass;
 
 static void open_states(pass *p, size_t layer)
@@ -206,6 +220,27 @@ static void compress_window(const pass *p, size_t index, brt_tensor *usage)
     *queue = brt_op_push(p->tape, *queue, brt_compress(p->tape, &p->model->compressors[index], window, usage));
 }
 
+/* What the router of a layer, whose input is x, chooses. */
+static brt_routed look_up(pass *p, const brt_router *router, brt_tensor *x)
+{
+    brt_block *block = p->block;
+    brt_tensor **input = &block->carried[p->model->slots.route_input + router->ring];
+    brt_tensor *routes = brt_router_routes(p->tape, router, p->states, p->model->containers, x,
+                                           router->input_gain ? *input : NULL);
+    if (router->input_gain)
+        *input = brt_op_pick(p->tape, x, NULL, (ptrdiff_t)block->time - 1, 1, 1);
+    return brt_router_look_up(p->tape, router, routes, brt_router_parts(router, block->time), &block->remembered);
+}
+
+/* The window [batch, block_width, keys | values] of a layer that no later block sees. */
+static void remember(const pass *p, const brt_router *router, const brt_tensor *window)
+{
+    const brt_remembered *remembered = &p->block->remembered;
+    if (brt_tape_running(p->tape) && remembered->rings[router->ring].end == remembered->end)
+        brt_ring_append(&remembered->rings[router->ring], brt_tape_kernels(p->tape), brt_tape_threads(p->tape),
+                        window->data);
+}
+
 static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
 {
     const brt_model *model = p->model;
@@ -215,12 +250,17 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     bool wants_usage = block->complete && brt_model_wants_usage(model);
     brt_projection projection = brt_layer_project(p->tape, layer, x);
     p->raw_keys[index] = projection.raw_keys;
+    brt_routed chosen;
     open_states(p, index);
+    if (layer->router)
+        chosen = look_up(p, layer->router, x);
     brt_sight sight = {
         .keys = window_keys(p, index),
         .bias = p->bias ? p->bias : brt_positions_bias(p->tape, layer->positions, index),
         .first_key = block->first_key,
         .first_query = brt_carried_keys(&model->config),
+        .chosen = layer->router ? &chosen : NULL,
+        .chosen_first_key = block->remembered.first_key,
         .states = p->keys + model->first_reader[index],
         .containers = model->readers + model->first_reader[index],
         .usage = wants_usage ? brt_tape_tensor(p->tape, BRT_SHAPE(block->batch, width)) : NULL,
@@ -231,6 +271,8 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
         write_states(p, index, projection.raw_keys);
     if (block->complete && model->compressors)
         compress_window(p, index, sight.usage);
+    if (block->complete && layer->router)
+        remember(p, layer->router, block->carried[model->slots.memory + index]);
     return y;
 }
 
@@ -239,6 +281,8 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
     pass p = {.tape = tape, .model = model, .block = block};
     if (brt_positions_shared(&model->positions))
         p.bias = brt_positions_bias(tape, &model->positions, 0);
+    for (size_t i = 0; i < model->containers; i++)
+        p.states[i] = block->carried[model->slots.state + i];
     brt_tensor *x = brt_op_embedding(tape, &model->embedding, block->tokens, block->batch, block->time);
     for (size_t layer = 0; layer < model->depth; layer++)
         x = run_layer(&p, layer, x);

@@ -16,6 +16,8 @@ struct brt_model {
     brt_slots slots;
     brt_layer *layers;
     brt_compressor *compressors;          /* [depth], or NULL: no compressed memory */
+    size_t routed;                        /* layers with a routed memory */
+    brt_router *routers;                  /* [routed], ascending by layer */
     brt_state_container *container;       /* [containers], ascending by the layer that writes */
     const brt_state_container **readers;  /* [containers], grouped by the layer that reads, in that order */
     size_t *first_reader;                 /* [depth]: a layer's readers begin here */
@@ -36,9 +38,11 @@ typedef struct brt_block {
     brt_tensor **carried;    /* [slots], each [batch, vectors, width]; in: what this block reads (states after resets);
                                 out: what it leaves */
     const size_t *first_key; /* [batch]: brt_carried_first_key of each row; lives until backward */
+    brt_remembered remembered; /* by routed layers */
     bool complete;           /* block_width tokens: what it leaves is carried on, else only its output is used */
 } brt_block;
-/* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. */
+/* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. A full block moves the
+ * windows of routed layers to their rings, unless they are there already because the block is run again. */
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block);
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */
 brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x);

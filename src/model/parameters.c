@@ -113,6 +113,29 @@ static void add_position_mlp(declaration *d, const brt_config *c)
     d->prefix[0] = '\0';
 }
 
+/* The router of a layer: see brt_router. */
+static void add_router(declaration *d, const brt_config *c)
+{
+    size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, routes = (size_t)c->routes;
+    size_t states = c->recurrent_layers.count * dim, outside = strlen(d->prefix);
+    snprintf(d->prefix + outside, sizeof d->prefix - outside, "routed.");
+    add(d, "route", BRT_INIT_NORMAL, BRT_SHAPE(routes, dim_head));
+    if (states) {
+        add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(states));
+        add_linear(d, "from_states.weight", routes * dim_head, states);
+    }
+    if (c->route_every) {
+        add(d, "input_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+        add_linear(d, "from_input.weight", routes * dim_head, dim);
+    }
+    add(d, "temperature", BRT_INIT_ONES, BRT_SHAPE(routes));
+    add(d, "null_key", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
+    add(d, "null_value", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
+    add(d, "q_scale", BRT_INIT_ONES, BRT_SHAPE(dim_head));
+    add(d, "gate", BRT_INIT_ONES, BRT_SHAPE((size_t)c->heads));
+    d->prefix[outside] = '\0';
+}
+
 static size_t reads_at(const brt_config *c, size_t layer)
 {
     size_t reads = 0;
@@ -139,6 +162,8 @@ static void add_layer(declaration *d, const brt_config *c, size_t layer)
         add_gate(d, "residual_gate", dim, 0);
     if (recurrent)
         add_state_container(d, c);
+    if (brt_config_is_routed(c, layer))
+        add_router(d, c);
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
     add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "1.weight", 2 * ff_inner, dim);

@@ -10,16 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char session_format[] = "brt-session-2";
+static const char session_format[] = "brt-session-3";
 
 /* One carried array: its place in the stream and in the file. */
 typedef struct item {
-    char name[32];
+    char name[48];
     const char *dtype;
-    size_t dims, shape[4];
+    size_t dims, shape[BRT_MAX_DIMS];
     void *data;
     size_t bytes;
 } item;
+
+typedef struct listing {
+    item *items;
+    size_t count;
+} listing;
 
 static item make_item(const char *dtype, size_t item_bytes, void *data, size_t dims, const size_t *shape)
 {
@@ -31,10 +36,9 @@ static item make_item(const char *dtype, size_t item_bytes, void *data, size_t d
     return made;
 }
 
-static size_t item_count(const brt_stream *stream)
+static void name_item(item *made, const char *kind, size_t index)
 {
-    size_t of_a_layer = brt_model_wants_usage(stream->model) ? 2 : 1;
-    return 2 + stream->model->slots.count + of_a_layer * stream->model->depth;
+    snprintf(made->name, sizeof made->name, "%s.%zu", kind, index);
 }
 
 static item numbers_item(const char *name, uint64_t *data, size_t rows)
@@ -44,7 +48,37 @@ static item numbers_item(const char *name, uint64_t *data, size_t rows)
     return made;
 }
 
-static void list_items(const brt_stream *stream, item *items)
+/* A routed memory, as far as it has been written. */
+static item *list_ring(item *items, size_t index, const brt_ring *ring, uint64_t end)
+{
+    brt_ring_array arrays[BRT_RING_ARRAYS];
+    size_t count = brt_ring_arrays(ring, end, arrays);
+    for (size_t i = 0; i < count; i++, items++) {
+        *items = (item){
+            .dtype = arrays[i].dtype, .dims = arrays[i].dims, .data = arrays[i].data, .bytes = arrays[i].bytes};
+        memcpy(items->shape, arrays[i].shape, arrays[i].dims * sizeof arrays[i].shape[0]);
+        snprintf(items->name, sizeof items->name, "routed_%s.%zu", arrays[i].name, index);
+    }
+    return items;
+}
+
+static item *list_routed(const brt_stream *stream, uint64_t end, item *items)
+{
+    const brt_config *config = &stream->model->config;
+    for (size_t i = 0; i < stream->model->routed; i++) {
+        const brt_routed_window *window = &stream->routed[i];
+        *items = make_item("F32", sizeof(real), window->routes,
+                           BRT_SHAPE(stream->rows, (size_t)config->routes, (size_t)config->dim_head));
+        name_item(items++, "routes", i);
+        *items = make_item("F32", sizeof(real), window->input, BRT_SHAPE(stream->rows, (size_t)config->dim));
+        name_item(items++, "last_input", i);
+        items = list_ring(items, i, &stream->rings[i], end);
+    }
+    return items;
+}
+
+/* Returns the end of the list. */
+static item *list_items(const brt_stream *stream, uint64_t end, item *items)
 {
     const brt_config *config = &stream->model->config;
     size_t rows = stream->rows;
@@ -58,12 +92,13 @@ static void list_items(const brt_stream *stream, item *items)
     for (size_t i = 0; i < stream->model->depth; i++, items++) {
         *items = make_item("F32", sizeof(real), stream->window[i].block,
                            BRT_SHAPE(rows, (size_t)config->block_width, brt_carried_raw_width(config)));
-        snprintf(items->name, sizeof items->name, "block.%zu", i);
+        name_item(items, "block", i);
     }
     for (size_t i = 0; brt_model_wants_usage(stream->model) && i < stream->model->depth; i++, items++) {
         *items = make_item("F32", sizeof(real), stream->window[i].usage, BRT_SHAPE(rows, (size_t)config->block_width));
-        snprintf(items->name, sizeof items->name, "usage.%zu", i);
+        name_item(items, "usage", i);
     }
+    return list_routed(stream, end, items);
 }
 
 /* FNV-1a by words. */
@@ -95,42 +130,51 @@ static uint64_t fingerprint(const brt_model *model)
     return hash;
 }
 
-static item *make_items(const brt_stream *stream)
+/* Where the routed memories end; 0 without. */
+static uint64_t ring_end(const brt_stream *stream)
 {
-    item *items = calloc(item_count(stream), sizeof *items);
-    if (items)
-        list_items(stream, items);
-    return items;
+    return stream->model->routed ? stream->rings[0].end : 0;
 }
 
-static brt_status write_items(const brt_stream *stream, const item *items, const char *path, const char *note)
+/* end: of the routed memories as they are in the file. */
+static brt_status make_listing(listing *list, const brt_stream *stream, uint64_t end)
 {
-    size_t count = item_count(stream);
-    brt_tensor_source *sources = calloc(count, sizeof *sources);
+    const brt_model *model = stream->model;
+    list->items = calloc(2 + model->slots.count + 2 * model->depth + 6 * model->routed, sizeof *list->items);
+    if (!list->items)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a session");
+    list->count = (size_t)(list_items(stream, end, list->items) - list->items);
+    return BRT_OK;
+}
+
+static brt_status write_items(const brt_stream *stream, const listing *list, const char *path, const char *note)
+{
+    brt_tensor_source *sources = calloc(list->count, sizeof *sources);
     if (!sources)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the session %s", path);
-    for (size_t i = 0; i < count; i++) {
-        sources[i] = (brt_tensor_source){
-            .name = items[i].name, .dtype = items[i].dtype, .dims = items[i].dims, .data = items[i].data};
-        memcpy(sources[i].shape, items[i].shape, items[i].dims * sizeof items[i].shape[0]);
+    for (size_t i = 0; i < list->count; i++) {
+        const item *from = &list->items[i];
+        sources[i] =
+            (brt_tensor_source){.name = from->name, .dtype = from->dtype, .dims = from->dims, .data = from->data};
+        memcpy(sources[i].shape, from->shape, from->dims * sizeof from->shape[0]);
     }
-    char filled[32], model[20];
+    char filled[32], model[20], routed[32];
     snprintf(filled, sizeof filled, "%zu", stream->filled);
     snprintf(model, sizeof model, "%016" PRIx64, fingerprint(stream->model));
-    const char *const metadata[] = {"format", session_format, "model", model, "filled", filled,
-                                    "note",   note ? note : "", NULL};
-    brt_status status = brt_safetensors_write(path, sources, count, metadata);
+    snprintf(routed, sizeof routed, "%" PRIu64, ring_end(stream));
+    const char *const metadata[] = {"format", session_format, "model", model,            "filled", filled,
+                                    "routed", routed,         "note",  note ? note : "", NULL};
+    brt_status status = brt_safetensors_write(path, sources, list->count, metadata);
     free(sources);
     return status;
 }
 
 brt_status brt_stream_save(const brt_stream *stream, const char *path, const char *note)
 {
-    item *items = make_items(stream);
-    if (!items)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for saving the session %s", path);
-    brt_status status = write_items(stream, items, path, note);
-    free(items);
+    listing list;
+    BRT_TRY(make_listing(&list, stream, ring_end(stream)));
+    brt_status status = write_items(stream, &list, path, note);
+    free(list.items);
     return status;
 }
 
@@ -171,24 +215,58 @@ static brt_status check_model(const brt_safetensors *file, const brt_model *mode
     return BRT_OK;
 }
 
-/* Everything is checked before the stream is touched: a bad file leaves it as it was. */
-static brt_status read_items(brt_stream *stream, const brt_safetensors *file, const item *items)
+/* No row may remember more than there is. */
+static brt_status check_past(const brt_safetensors *file, const brt_stream *stream, const void *data, size_t end)
 {
-    size_t count = item_count(stream), filled;
+    for (size_t row = 0; row < stream->rows; row++) {
+        uint64_t past;
+        memcpy(&past, (const char *)data + row * sizeof past, sizeof past);
+        size_t remembered = brt_routed_remembered(&stream->model->config, past);
+        if (stream->model->routed && remembered > end)
+            return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s has a row with %zu routed tokens, of %zu",
+                            brt_safetensors_path(file), remembered, end);
+    }
+    return BRT_OK;
+}
+
+/* Everything is checked before the stream is touched: a bad file leaves it as it was. */
+static brt_status read_items(brt_stream *stream, const brt_safetensors *file, const listing *list, size_t end)
+{
+    size_t filled;
+    BRT_TRY(read_number(file, "filled", (size_t)stream->model->config.block_width - 1, &filled));
+    brt_tensor_info info;
+    for (size_t i = 0; i < list->count; i++) {
+        BRT_TRY(check_item(file, &list->items[i], &info));
+        if (list->items[i].data == stream->past)
+            BRT_TRY(check_past(file, stream, info.data, end));
+    }
+    BRT_TRY(check_model(file, stream->model));
+    for (size_t i = 0; i < list->count; i++) {
+        brt_safetensors_find(file, list->items[i].name, &info);
+        memcpy(list->items[i].data, info.data, list->items[i].bytes);
+    }
+    for (size_t i = 0; i < stream->model->routed; i++)
+        stream->rings[i].end = end;
+    stream->filled = filled;
+    return brt_stream_prepare(stream);
+}
+
+static brt_status read_session(brt_stream *stream, const brt_safetensors *file)
+{
+    size_t end = 0, width = (size_t)stream->model->config.block_width;
     const char *format = brt_safetensors_metadata(file, "format");
     if (!format || strcmp(format, session_format) != 0)
         return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a session file", brt_safetensors_path(file));
-    BRT_TRY(read_number(file, "filled", (size_t)stream->model->config.block_width - 1, &filled));
-    brt_tensor_info info;
-    for (size_t i = 0; i < count; i++)
-        BRT_TRY(check_item(file, &items[i], &info));
-    BRT_TRY(check_model(file, stream->model));
-    for (size_t i = 0; i < count; i++) {
-        brt_safetensors_find(file, items[i].name, &info);
-        memcpy(items[i].data, info.data, items[i].bytes);
-    }
-    stream->filled = filled;
-    return brt_stream_prepare(stream);
+    if (stream->model->routed)
+        BRT_TRY(read_number(file, "routed", SIZE_MAX / 2, &end));
+    if (end % width)
+        return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s has routed memories of %zu tokens; blocks have %zu",
+                        brt_safetensors_path(file), end, width);
+    listing list;
+    BRT_TRY(make_listing(&list, stream, end));
+    brt_status status = read_items(stream, file, &list, end);
+    free(list.items);
+    return status;
 }
 
 static brt_status copy_note(const brt_safetensors *file, char **note)
@@ -204,13 +282,9 @@ brt_status brt_stream_load(brt_stream *stream, const char *path, char **note)
 {
     brt_safetensors *file;
     BRT_TRY(brt_safetensors_open(&file, path));
-    item *items = make_items(stream);
-    brt_status status = items ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for loading the session %s", path);
-    if (status == BRT_OK)
-        status = read_items(stream, file, items);
+    brt_status status = read_session(stream, file);
     if (status == BRT_OK)
         status = copy_note(file, note);
-    free(items);
     brt_safetensors_close(file);
     return status;
 }

@@ -71,6 +71,24 @@ static void *place(placement *p, size_t a, size_t b, size_t c, size_t item)
     return at;
 }
 
+static void place_routed(brt_stream *s, placement *p)
+{
+    const brt_config *config = &s->model->config;
+    size_t rows = s->rows, routes = (size_t)config->routes, head = dim_head(s);
+    if (s->model->routed == 0)
+        return;
+    s->begin = place(p, rows, 1, 1, sizeof *s->begin);
+    s->draw = place(p, rows, 1, 1, sizeof *s->draw);
+    s->chosen_first_key = place(p, rows, brt_router_parts(s->model->routers, block_width(s)), 1, sizeof(size_t));
+    for (size_t i = 0; i < s->model->routed; i++) {
+        brt_routed_window *window = &s->routed[i];
+        window->routes = place(p, rows, routes, head, sizeof(real));
+        window->key = place(p, rows * routes, (size_t)config->routed_tokens + 1, head, sizeof(real));
+        window->value = place(p, rows * routes, (size_t)config->routed_tokens + 1, head, sizeof(real));
+        window->input = place(p, rows, model_dim(s), 1, sizeof(real));
+    }
+}
+
 static void place_arrays(brt_stream *s, placement *p)
 {
     size_t rows = s->rows, width = block_width(s), head = dim_head(s), raw = brt_carried_raw_width(&s->model->config);
@@ -93,6 +111,7 @@ static void place_arrays(brt_stream *s, placement *p)
         s->state[i].key = place(p, key_rows, vectors(s), head, sizeof(real));
         s->state[i].value = place(p, key_rows, vectors(s), head, sizeof(real));
     }
+    place_routed(s, p);
 }
 
 static brt_status allocate(brt_stream *stream)
@@ -111,7 +130,7 @@ static brt_status allocate(brt_stream *stream)
     }
     placement real_one = {.base = stream->memory};
     place_arrays(stream, &real_one);
-    return BRT_OK;
+    return brt_routed_rings_create(&stream->rings, &stream->model->config, stream->rows, 0);
 }
 
 static void keep(brt_stream *stream, const brt_tensor *result, real *to);
@@ -126,18 +145,23 @@ static void prepare_biases(brt_stream *stream)
         keep(stream, brt_positions_bias(stream->tape, &stream->model->positions, layer), stream->window[layer].bias);
 }
 
-/* Everything a feed may ask of the tape, without memory: the most is asked by a whole block. */
-static brt_status plan(brt_stream *stream)
+static void plan_parts(brt_stream *stream, size_t most)
 {
-    prepare_biases(stream);
-    size_t width = block_width(stream);
-    for (size_t time = width;; time /= 2) {
+    for (size_t time = most; time > 0; time /= 2) {
         run_part(stream, time);
         part_logits(stream, 0, 0, brt_min_size(time, logits_rows), time);
         brt_tape_rewind(stream->tape);
-        if (time == 1)
-            break;
     }
+}
+
+/* Everything a feed may ask of the tape, without memory: the most is asked by a whole block, and where routes have been
+ * made before. */
+static brt_status plan(brt_stream *stream)
+{
+    prepare_biases(stream);
+    plan_parts(stream, block_width(stream));
+    stream->filled = 1;
+    plan_parts(stream, brt_stream_part(stream, block_width(stream) - 1));
     commit_block(stream);
     return brt_tape_status(stream->tape);
 }
@@ -159,7 +183,8 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->window = calloc(model->depth, sizeof *stream->window);
     stream->carried = calloc(model->slots.count, sizeof *stream->carried);
     stream->state = calloc(model->containers + 1, sizeof *stream->state);
-    if (!stream->window || !stream->carried || !stream->state)
+    stream->routed = calloc(model->routed + 1, sizeof *stream->routed);
+    if (!stream->window || !stream->carried || !stream->state || !stream->routed)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
     int threads;
     BRT_TRY(brt_count_threads(options->threads, &threads));
@@ -174,7 +199,8 @@ brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *
     if (status == BRT_OK) {
         placement count = {0};
         place_arrays(stream, &count);
-        *bytes = count.used + brt_tape_bytes(stream->tape);
+        *bytes = count.used + brt_tape_bytes(stream->tape) +
+                 brt_routed_rings_bytes(&model->config, stream->rows, 0);
     }
     brt_stream_close(stream);
     return status;
@@ -210,6 +236,8 @@ void brt_stream_close(brt_stream *stream)
     if (!stream)
         return;
     brt_tape_close(stream->tape);
+    brt_routed_rings_close(stream->rings, &stream->model->config);
+    free(stream->routed);
     free(stream->window);
     free(stream->carried);
     free(stream->state);
@@ -318,12 +346,17 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
         append_keys(stream, index, projection.raw_keys, time);
     for (size_t i = 0; i < layer->reads; i++)
         states[i] = state_keys(stream, (size_t)(model->readers[first + i] - model->container));
+    brt_routed chosen;
+    if (layer->router)
+        chosen = brt_stream_choose(stream, layer->router, x);
     brt_sight sight = {
         .keys = {brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(key_rows, keys, head)),
                  brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(key_rows, keys, head))},
         .bias = has_bias(stream) ? window_bias(stream, index) : NULL,
         .first_key = stream->first_key,
         .first_query = memory + stream->filled,
+        .chosen = layer->router ? &chosen : NULL,
+        .chosen_first_key = stream->chosen_first_key,
         .states = states,
         .containers = model->readers + first,
         .usage = brt_model_wants_usage(model) ? brt_tape_tensor(stream->tape, BRT_SHAPE(stream->rows, width)) : NULL,
@@ -409,6 +442,7 @@ brt_status brt_stream_prepare(brt_stream *stream)
         for (size_t layer = 0; layer < stream->model->depth; layer++)
             prepare_window(stream, layer, row);
     }
+    brt_stream_choose_again(stream);
     return brt_tape_status(stream->tape);
 }
 
@@ -429,6 +463,7 @@ static void compress_window(brt_stream *stream, size_t layer)
 
 static void remember_block(brt_stream *stream)
 {
+    brt_stream_remember(stream);
     for (size_t i = 0; i < stream->model->depth; i++) {
         real **memory = &stream->carried[stream->model->slots.memory + i], *before = *memory;
         *memory = stream->window[i].block;
@@ -466,7 +501,7 @@ static brt_status feed(brt_stream *stream, const int32_t *tokens, size_t time, r
     BRT_TRY(brt_tape_status(stream->tape));
     BRT_TRY(brt_model_check_tokens(stream->model, tokens, stream->rows * time));
     for (size_t done = 0; done < time;) {
-        size_t part = brt_min_size(time - done, block_width(stream) - stream->filled);
+        size_t part = brt_stream_part(stream, brt_min_size(time - done, block_width(stream) - stream->filled));
         take_tokens(stream, tokens + done, time, part);
         run_part(stream, part);
         if (logits && every)
@@ -520,6 +555,7 @@ brt_status brt_stream_reset(brt_stream *stream, int64_t row)
             reset_row(stream, i);
     if (row < 0 || stream->rows == 1)
         stream->filled = 0;
+    brt_stream_forget_part(stream);
     return brt_stream_prepare(stream);
 }
 
@@ -528,6 +564,7 @@ brt_status brt_stream_drop_partial_block(brt_stream *stream)
     for (size_t row = 0; row < stream->rows; row++)
         stream->position[row] -= stream->filled;
     stream->filled = 0;
+    brt_stream_forget_part(stream);
     return BRT_OK;
 }
 

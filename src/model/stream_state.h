@@ -18,6 +18,13 @@ typedef struct brt_state_window {
     real *key, *value; /* [rows, kv_heads, vectors, dim_head] */
 } brt_state_window;
 
+/* What a routed layer has chosen for the current part of the block, of which some tokens have been fed. */
+typedef struct brt_routed_window {
+    real *routes;      /* [rows, routes * dim_head]: chose it */
+    real *key, *value; /* [rows, routes, routed_tokens + 1, dim_head] */
+    real *input;       /* [rows, dim]: the layer's at the last token fed, where routes are made from it */
+} brt_routed_window;
+
 struct brt_stream {
     const brt_model *model;
     brt_tape *tape;
@@ -30,11 +37,26 @@ struct brt_stream {
     real **carried;      /* [slots], each [rows, vectors, width]: as the current block reads it */
     brt_window *window;  /* [depth] */
     brt_state_window *state; /* [containers] */
+    brt_ring *rings;           /* [routed layers]; not a part of `memory` */
+    brt_routed_window *routed; /* [routed layers] */
+    uint64_t *begin, *draw;    /* [rows]: see brt_remembered */
+    size_t *chosen_first_key;  /* [rows, parts of a block]: likewise */
     real *x;             /* [rows, block_width, dim]: between layers */
     int32_t *tokens;     /* [rows, block_width]: of the current call's part */
     void *memory;        /* all of the arrays above */
     size_t memory_bytes;
 };
+
+/* stream_routed.c: what a router, whose layer's input is x [rows, time, dim], attends to; x is a part or begins one. */
+brt_routed brt_stream_choose(brt_stream *stream, const brt_router *router, brt_tensor *x);
+/* Of `time` tokens to be fed, as many as may be fed together. */
+size_t brt_stream_part(const brt_stream *stream, size_t time);
+/* A full block: windows go to the rings. */
+void brt_stream_remember(brt_stream *stream);
+/* The current block's tokens are dropped. */
+void brt_stream_forget_part(brt_stream *stream);
+/* What the current part chose, from its routes. */
+void brt_stream_choose_again(brt_stream *stream);
 
 /* Attention's form of the window's keys and of the states, from their raw forms: after a block, a reset, a load. */
 brt_status brt_stream_prepare(brt_stream *stream);

@@ -30,4 +30,15 @@ typedef struct brt_attention {
 void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_tensor *value, const brt_attention *how,
                       brt_tensor *out);
 
+/* What an attention has heard: out [batch * parts, part, heads * dim_head] and log_sum_exp
+ * [batch * parts * key_heads, part, heads / key_heads]. A batch row's queries may be in parts, of which the last is filled
+ * up. */
+typedef struct brt_heard {
+    brt_tensor *out, *log_sum_exp;
+} brt_heard;
+/* Joins two attentions as if one had seen the keys of both, as far as gate [heads] lets the other in (0: not at all; 1:
+ * exactly), to columns out_offset on of out [batch, queries, out_row]. */
+void brt_op_join(brt_tape *tape, const brt_heard *one, const brt_heard *other, brt_tensor *gate, brt_tensor *out,
+                 size_t out_offset);
+
 #endif

@@ -49,6 +49,12 @@ brt_tensor *brt_op_scale(brt_tape *tape, brt_tensor *x, brt_tensor *scale, real 
 /* a [..., m] and b [..., n] -> a | b, [..., m + n] */
 brt_tensor *brt_op_concat(brt_tape *tape, brt_tensor *a, brt_tensor *b);
 
+/* x [batch, time, dim] -> its rows first, first + step, ..., [batch, count, dim]; row -1 is that of before
+ * [batch, 1, dim] (NULL where it is not picked) */
+brt_tensor *brt_op_pick(brt_tape *tape, brt_tensor *x, brt_tensor *before, ptrdiff_t first, size_t step, size_t count);
+/* x [batch, ...], each one `times` times -> [batch, times, ...] */
+brt_tensor *brt_op_repeat(brt_tape *tape, brt_tensor *x, size_t times);
+
 /* Where random numbers are taken: a mask is a function of these alone. */
 typedef struct brt_dropout {
     double rate;            /* probability of 0 */
@@ -80,6 +86,10 @@ typedef struct brt_rotation {
  * `rotation` is given. */
 brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t key_heads, size_t heads, brt_tensor *scale,
                            const brt_rotation *rotation, size_t position);
+/* The same without a rotation, in parts of `part` queries, the last one filled up with zeros
+ * -> [batch * parts * key_heads, part, heads, dim_head] */
+brt_tensor *brt_op_queries_in_parts(brt_tape *tape, brt_tensor *x, size_t part, size_t key_heads, size_t heads,
+                                    brt_tensor *scale);
 
 /* Keys and values as attention reads them, of up to 5 parts one after the other: memories, then the block, each
  * [batch, time, 2 * key_heads * dim_head], a row the raw keys of all heads and their values; the keys normalised,

@@ -12,6 +12,7 @@ typedef struct queries {
     brt_rotation rotation;
     bool turned;
     size_t positions, time, first; /* positions = batch * time */
+    size_t part, parts;            /* positions of a part; parts of `time` */
     size_t key_heads, heads, dim_head; /* heads: of one key head */
 } queries;
 
@@ -30,11 +31,11 @@ static const real *table_row(const queries *how, const real *table, size_t t)
     return how->turned ? table + (how->first + t % how->time) * how->dim_head : NULL;
 }
 
-/* Of position t (of batch * time) and a key head in y, [batch, key_heads, time, heads, dim_head]. */
+/* Of position t (of batch * time) and a key head in y, [batch, parts, key_heads, part, heads, dim_head]. */
 static size_t out_offset(const queries *how, size_t t, size_t key_head)
 {
-    size_t row = t / how->time * how->key_heads + key_head;
-    return (row * how->time + t % how->time) * how->heads * how->dim_head;
+    size_t in_row = t % how->time, row = t / how->time * how->parts + in_row / how->part;
+    return ((row * how->key_heads + key_head) * how->part + in_row % how->part) * how->heads * how->dim_head;
 }
 
 static void forward_task(void *context, size_t task, int thread)
@@ -84,6 +85,8 @@ static void forward(brt_tape *tape, brt_node *node)
 {
     job j = make_job(tape, node);
     j.y = node->out[0]->data;
+    if (j.how->parts * j.how->part > j.how->time)
+        memset(j.y, 0, node->out[0]->count * sizeof *j.y);
     brt_parallel_for(brt_tape_threads(tape), brt_ceil_div(j.how->positions, j.group), forward_task, &j);
 }
 
@@ -112,21 +115,43 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "queries", .forward = forward, .backward = backward};
 
+static brt_tensor *push(brt_tape *tape, brt_tensor *x, brt_tensor *scale, const queries *how)
+{
+    size_t rows = x->shape[0] * how->parts * how->key_heads;
+    brt_tensor *y = brt_tape_tensor(tape, BRT_SHAPE(rows, how->part, how->heads, how->dim_head));
+    brt_tape_push(tape, &(brt_node){.op = &op, .in = {x, scale}, .out = {y}, .attributes = (void *)how}, sizeof *how);
+    return y;
+}
+
 brt_tensor *brt_op_queries(brt_tape *tape, brt_tensor *x, size_t key_heads, size_t heads, brt_tensor *scale,
                            const brt_rotation *rotation, size_t position)
 {
-    size_t batch = x->shape[0], time = x->shape[1], dim_head = x->shape[2] / (key_heads * heads);
+    size_t batch = x->shape[0], time = x->shape[1];
     queries how = {.positions = batch * time,
                    .time = time,
                    .first = position,
+                   .part = time,
+                   .parts = 1,
                    .key_heads = key_heads,
                    .heads = heads,
-                   .dim_head = dim_head};
+                   .dim_head = x->shape[2] / (key_heads * heads)};
     if (rotation) {
         how.rotation = *rotation;
         how.turned = true;
     }
-    brt_tensor *y = brt_tape_tensor(tape, BRT_SHAPE(batch * key_heads, time, heads, dim_head));
-    brt_tape_push(tape, &(brt_node){.op = &op, .in = {x, scale}, .out = {y}, .attributes = &how}, sizeof how);
-    return y;
+    return push(tape, x, scale, &how);
+}
+
+brt_tensor *brt_op_queries_in_parts(brt_tape *tape, brt_tensor *x, size_t part, size_t key_heads, size_t heads,
+                                    brt_tensor *scale)
+{
+    size_t batch = x->shape[0], time = x->shape[1];
+    return push(tape, x, scale,
+                &(queries){.positions = batch * time,
+                           .time = time,
+                           .part = part,
+                           .parts = brt_ceil_div(time, part),
+                           .key_heads = key_heads,
+                           .heads = heads,
+                           .dim_head = x->shape[2] / (key_heads * heads)});
 }

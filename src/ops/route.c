@@ -129,12 +129,11 @@ static void choose_task(void *context, size_t route, int thread)
 static void choose_at_random(job *j)
 {
     const brt_routing *how = &j->r->how;
-    uint64_t draw = how->first_draw + j->reader % how->readers;
+    uint64_t draw = how->draw[j->search.row] + j->reader % how->readers;
     for (size_t route = 0; route < j->r->routes; route++)
         for (size_t i = 0; i < how->tokens; i++) {
             size_t from = i * j->search.count / how->tokens, to = (i + 1) * j->search.count / how->tokens;
-            uint64_t stream = j->search.row * j->r->routes + route;
-            list_of(j, route)[i] = (uint32_t)(from + brt_rng_below(draw, stream, i, to - from));
+            list_of(j, route)[i] = (uint32_t)(from + brt_rng_below(draw, route, i, to - from));
         }
 }
 
@@ -460,12 +459,12 @@ brt_routed brt_op_route(brt_tape *tape, brt_tensor *route, brt_tensor *temperatu
                         brt_tensor *null_value, const brt_routing *how)
 {
     job unused;
-    size_t threads = (size_t)brt_tape_threads(tape), items = route->shape[0];
+    size_t threads = (size_t)brt_tape_threads(tape), items = route->count / null_key->count;
     routing r = {
         .how = *how, .batch = items / how->readers, .routes = null_key->shape[0], .dim = null_key->shape[1]};
     r.room = brt_scratch(tape, arrange(&r, threads, NULL, &unused));
-    brt_routed out = {brt_tape_tensor(tape, BRT_SHAPE(items, r.routes, how->tokens + 1, r.dim)),
-                      brt_tape_tensor(tape, BRT_SHAPE(items, r.routes, how->tokens + 1, r.dim))};
+    brt_routed out = {brt_tape_tensor(tape, BRT_SHAPE(items * r.routes, how->tokens + 1, r.dim)),
+                      brt_tape_tensor(tape, BRT_SHAPE(items * r.routes, how->tokens + 1, r.dim))};
     brt_tensor *saved =
         brt_tape_recording(tape) ? brt_tape_tensor(tape, BRT_SHAPE(items, r.routes, saved_count(&r))) : NULL;
     brt_tape_push(tape,

@@ -17,16 +17,16 @@ typedef struct brt_routing {
     size_t readers;        /* of each batch row, with routes of their own: the parts of a block */
     size_t tokens;         /* chosen by each route */
     bool random;           /* for comparison: what is chosen has nothing to do with the route */
-    uint64_t first_draw;   /* which random choice the first reader makes; the next ones follow */
+    const uint64_t *draw;  /* [batch]: which random choice a row's first reader makes; the next ones follow */
 } brt_routing;
 
-/* Keys and values [batch * readers, routes, tokens + 1, dim]: the null key and value of the route after
+/* Keys and values [batch * readers * routes, tokens + 1, dim]: the null key and value of the route after
  * brt_routing_first_key unused rows of zeros, then what it chose, oldest first. */
 typedef struct brt_routed {
     brt_tensor *key, *value;
 } brt_routed;
 
-/* route [batch * readers, routes * dim], temperature [routes], null_key and null_value [routes, dim]. Route r looks at
+/* route [batch * readers, routes, dim], temperature [routes], null_key and null_value [routes, dim]. Route r looks at
  * the keys of the ring's head r * heads / routes. */
 brt_routed brt_op_route(brt_tape *tape, brt_tensor *route, brt_tensor *temperature, brt_tensor *null_key,
                         brt_tensor *null_value, const brt_routing *how);

@@ -81,7 +81,8 @@ void brt_ring_close(brt_ring *ring)
 static size_t vector_index(const brt_ring *ring, size_t row, size_t head, uint64_t position)
 {
     const brt_ring_shape *shape = &ring->shape;
-    return (row * shape->heads + head) * shape->slots + (size_t)(position % shape->slots);
+    size_t slot = (size_t)(position % shape->slots), unit = slot / shape->unit;
+    return ((unit * shape->rows + row) * shape->heads + head) * shape->unit + slot % shape->unit;
 }
 
 static void store(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *to, size_t index, const real *x)
@@ -103,7 +104,6 @@ static void store(const brt_ring *ring, const brt_kernels *kernels, const brt_st
 typedef struct job {
     brt_ring *ring;
     const brt_kernels *kernels;
-    size_t count;
     const real *raw;
 } job;
 
@@ -112,13 +112,14 @@ static void append_task(void *context, size_t task, int thread)
 {
     const job *j = context;
     const brt_ring *ring = j->ring;
-    size_t heads = ring->shape.heads, dim = ring->shape.dim, row = task / heads, head = task % heads;
+    size_t heads = ring->shape.heads, dim = ring->shape.dim, unit = ring->shape.unit;
+    size_t row = task / heads, head = task % heads;
     real *key = ring->room + task * 2 * dim, *ones = key + dim;
     (void)thread;
     for (size_t i = 0; i < dim; i++)
         ones[i] = 1;
-    for (size_t i = 0; i < j->count; i++) {
-        const real *raw = j->raw + ((row * j->count + i) * 2 * heads + head) * dim;
+    for (size_t i = 0; i < unit; i++) {
+        const real *raw = j->raw + ((row * unit + i) * 2 * heads + head) * dim;
         size_t index = vector_index(ring, row, head, ring->end + i);
         j->kernels->rotary_forward(1, dim, raw, dim, ones, NULL, NULL, key, dim);
         store(ring, j->kernels, &ring->key, index, key);
@@ -126,18 +127,55 @@ static void append_task(void *context, size_t task, int thread)
     }
 }
 
-void brt_ring_append(brt_ring *ring, const brt_kernels *kernels, int threads, size_t count, const real *raw)
+void brt_ring_append(brt_ring *ring, const brt_kernels *kernels, int threads, const real *raw)
 {
-    job j = {ring, kernels, count, raw};
+    job j = {ring, kernels, raw};
     brt_parallel_for(threads, ring->shape.rows * ring->shape.heads, append_task, &j);
-    ring->end += count;
+    ring->end += ring->shape.unit;
+}
+
+/* ---- in files ---------------------------------------------------------------------------------------------- */
+
+static brt_ring_array numbers_of(const brt_ring *ring, size_t units, const char *name, void *data)
+{
+    static const char *const dtypes[] = {[BRT_RING_F32] = "F32", [BRT_RING_BF16] = "BF16", [BRT_RING_INT8] = "I8"};
+    const brt_ring_shape *s = &ring->shape;
+    return (brt_ring_array){.name = name,
+                            .dtype = dtypes[s->type],
+                            .dims = 5,
+                            .shape = {units, s->rows, s->heads, s->unit, s->dim},
+                            .data = data,
+                            .bytes = units * s->rows * s->heads * s->unit * s->dim * brt_ring_item_bytes(s->type)};
+}
+
+static brt_ring_array scales_of(const brt_ring *ring, size_t units, const char *name, real *scale)
+{
+    const brt_ring_shape *s = &ring->shape;
+    return (brt_ring_array){.name = name,
+                            .dtype = "F32",
+                            .dims = 4,
+                            .shape = {units, s->rows, s->heads, s->unit},
+                            .data = scale,
+                            .bytes = units * s->rows * s->heads * s->unit * sizeof(real)};
+}
+
+size_t brt_ring_arrays(const brt_ring *ring, uint64_t end, brt_ring_array arrays[BRT_RING_ARRAYS])
+{
+    size_t units = (end < ring->shape.slots ? (size_t)end : ring->shape.slots) / ring->shape.unit, count = 0;
+    arrays[count++] = numbers_of(ring, units, "key", ring->key.data);
+    arrays[count++] = numbers_of(ring, units, "value", ring->value.data);
+    if (ring->shape.type != BRT_RING_INT8)
+        return count;
+    arrays[count++] = scales_of(ring, units, "key_scale", ring->key.scale);
+    arrays[count++] = scales_of(ring, units, "value_scale", ring->value.scale);
+    return count;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
 
 size_t brt_ring_stretch(const brt_ring *ring, uint64_t position, size_t count)
 {
-    return brt_min_size(count, ring->shape.slots - (size_t)(position % ring->shape.slots));
+    return brt_min_size(count, ring->shape.unit - (size_t)(position % ring->shape.unit));
 }
 
 brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row,

@@ -14,13 +14,15 @@ typedef enum brt_ring_type { BRT_RING_F32, BRT_RING_BF16, BRT_RING_INT8 } brt_ri
 typedef struct brt_ring_shape {
     brt_ring_type type;
     size_t rows, heads, dim; /* of a key and of a value */
-    size_t slots;
+    size_t unit;             /* positions that are written together */
+    size_t slots;            /* a multiple of unit */
 } brt_ring_shape;
 
-/* Vectors [rows, heads, slots, dim]. 8-bit numbers are multiplied by their vector's scale. */
+/* Vectors [slots / unit, rows, heads, unit, dim]: what has been written is one stretch of memory, as a file has it.
+ * 8-bit numbers are multiplied by their vector's scale. */
 typedef struct brt_stored {
     void *data;
-    real *scale; /* [rows, heads, slots] of 8-bit numbers, else NULL */
+    real *scale; /* [slots / unit, rows, heads, unit] of 8-bit numbers, else NULL */
 } brt_stored;
 
 typedef struct brt_ring {
@@ -37,8 +39,19 @@ size_t brt_ring_item_bytes(brt_ring_type type);
 brt_status brt_ring_create(brt_ring *ring, const brt_ring_shape *shape);
 void brt_ring_close(brt_ring *ring);
 
-/* Appends `count` <= slots positions: raw [rows, count, 2 * heads * dim], the keys of all heads, then their values. */
-void brt_ring_append(brt_ring *ring, const brt_kernels *kernels, int threads, size_t count, const real *raw);
+/* Appends a unit: raw [rows, unit, 2 * heads * dim], the keys of all heads, then their values. */
+void brt_ring_append(brt_ring *ring, const brt_kernels *kernels, int threads, const real *raw);
+
+/* What a file needs of a ring that ends at `end`: what has been written of its arrays. */
+enum { BRT_RING_ARRAYS = 4 };
+typedef struct brt_ring_array {
+    const char *name, *dtype; /* "key", "key_scale", ...; "BF16", ... as safetensors has them */
+    size_t dims, shape[5];
+    void *data;
+    size_t bytes;
+} brt_ring_array;
+/* Returns how many there are. */
+size_t brt_ring_arrays(const brt_ring *ring, uint64_t end, brt_ring_array arrays[BRT_RING_ARRAYS]);
 
 /* Vectors as they are read: [count, dim], each to be multiplied by its scale unless scale is NULL. */
 typedef struct brt_vectors {

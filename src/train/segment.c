@@ -17,33 +17,41 @@ static void place_carry(brt_carry *carry, const brt_model *model)
     }
 }
 
-brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows)
+brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows, size_t blocks)
 {
-    *carry = (brt_carry){.rows = rows, .count = brt_slots_reals(&model->slots, rows)};
+    *carry = (brt_carry){.rows = rows, .count = brt_slots_reals(&model->slots, rows), .model = model};
     carry->slot = calloc(model->slots.count, sizeof *carry->slot);
     carry->past = calloc(rows, sizeof *carry->past);
+    carry->born = calloc(rows, sizeof *carry->born);
     carry->storage = calloc(carry->count, sizeof *carry->storage);
     carry->spare = calloc(carry->count, sizeof *carry->spare);
-    if (!carry->slot || !carry->past || !carry->storage || !carry->spare) {
+    if (!carry->slot || !carry->past || !carry->born || !carry->storage || !carry->spare) {
         brt_carry_close(carry);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the memories and states of %zu rows", rows);
     }
     place_carry(carry, model);
-    return BRT_OK;
+    brt_status status = brt_routed_rings_create(&carry->rings, &model->config, rows, blocks);
+    if (status != BRT_OK)
+        brt_carry_close(carry);
+    return status;
 }
 
 void brt_carry_close(brt_carry *carry)
 {
     free(carry->slot);
     free(carry->past);
+    free(carry->born);
     free(carry->storage);
     free(carry->spare);
+    if (carry->model)
+        brt_routed_rings_close(carry->rings, &carry->model->config);
     *carry = (brt_carry){0};
 }
 
 void brt_carry_clear_row(brt_carry *carry, size_t row)
 {
     carry->past[row] = 0;
+    carry->born[row] = carry->rings ? carry->rings[0].end : 0;
 }
 
 /* Tensors [rows, vectors, width] over each slot of what is laid out as a carry's storage; gradient has the same layout,
@@ -92,12 +100,38 @@ static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_bl
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
 
-/* What each row sees in each block. Rows without carried memory, or whose memory was dropped, see only their own first
- * block. */
-static void mark_blocks(const brt_segment_run *run)
+/* The size of a row's part in run->chosen_first_key: parts of a block. */
+static size_t most_parts(const brt_segment_run *run)
+{
+    return run->model->routed ? brt_router_parts(run->model->routers, (size_t)run->model->config.block_width) : 0;
+}
+
+/* What each row remembers in a block that has `time` tokens. */
+static void mark_remembered(const brt_segment_run *run, size_t block, size_t time)
 {
     const brt_config *config = &run->model->config;
-    size_t rows = run->carry->rows, blocks = brt_ceil_div(run->time, (size_t)config->block_width);
+    size_t rows = run->carry->rows, parts = brt_router_parts(run->model->routers, time);
+    uint64_t width = (uint64_t)config->block_width, end = run->ring_end + block * width;
+    for (size_t row = 0; row < rows; row++) {
+        uint64_t past = run->drop_memory[row] ? block : (end - run->carry->born[row]) / width;
+        size_t remembered = brt_routed_remembered(config, past);
+        run->begin[block * rows + row] = end - remembered;
+        run->draw[block * rows + row] = past * most_parts(run);
+        for (size_t part = 0; part < parts; part++)
+            run->chosen_first_key[block * rows * most_parts(run) + row * parts + part] =
+                brt_routing_first_key((size_t)config->routed_tokens, remembered);
+    }
+}
+
+/* What each row sees in each block. Rows without carried memory, or whose memory was dropped, see only their own first
+ * block. */
+static void mark_blocks(brt_segment_run *run)
+{
+    const brt_config *config = &run->model->config;
+    size_t rows = run->carry->rows, width = (size_t)config->block_width, blocks = brt_ceil_div(run->time, width);
+    run->ring_end = run->model->routed ? run->carry->rings[0].end : 0;
+    for (size_t block = 0; run->model->routed && block < blocks; block++)
+        mark_remembered(run, block, brt_min_size(width, run->time - block * width));
     for (size_t row = 0; row < rows; row++) {
         run->past[row] = run->drop_memory[row] ? 0 : run->carry->past[row];
         run->fresh[row] = !run->carry->past[row] || run->drop_state[row];
@@ -148,6 +182,15 @@ static void take_tokens(const brt_segment_run *run, brt_block *block, size_t fir
     block->tokens = run->tokens + first * block->batch;
     block->first_key = run->first_key + first / width * block->batch;
     block->complete = block->time == width;
+    if (!run->model->routed)
+        return;
+    block->remembered = (brt_remembered){
+        .rings = run->carry->rings,
+        .begin = run->begin + first / width * block->batch,
+        .end = run->ring_end + first,
+        .first_key = run->chosen_first_key + first / width * block->batch * most_parts(run),
+        .draw = run->draw + first / width * block->batch,
+    };
 }
 
 /* One block; in a forward-only pass its memory is given back at once. */

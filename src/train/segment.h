@@ -14,8 +14,12 @@ typedef struct brt_carry {
     real *spare;    /* as large: what a segment carries on is written here, because its backward pass still reads what
                      * it was carried; then the two change places */
     size_t count;   /* reals of storage */
+    const brt_model *model;
+    brt_ring *rings; /* of routed layers: see brt_remembered */
+    uint64_t *born;  /* [rows]: where the rings ended when the row started, whatever was dropped since */
 } brt_carry;
-brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows);
+/* `blocks`: of a segment that is run again, 0 when none is; routed memories then keep what they overwrite so long. */
+brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t rows, size_t blocks);
 void brt_carry_close(brt_carry *carry);
 /* The row starts anew. */
 void brt_carry_clear_row(brt_carry *carry, size_t row);
@@ -40,10 +44,14 @@ typedef struct brt_segment_run {
     brt_replay *replay;      /* NULL: the activations of all blocks are kept */
     size_t time;             /* per row */
     int32_t *tokens, *targets;
-    const bool *drop_memory; /* [rows]: start without memories, whatever is carried */
+    const bool *drop_memory; /* [rows]: start without memories, whatever is carried; older routed memories come back in
+                                the next segment, windows are forgotten */
     const bool *drop_state;  /* [rows]: start from the initial state */
     uint64_t *past;          /* [rows]: room; full blocks behind a row's first block, after the drops */
     size_t *first_key;       /* [blocks, rows]: room */
+    uint64_t *begin, *draw;  /* [blocks, rows]: room for what is seen of routed memories */
+    size_t *chosen_first_key; /* [blocks, rows, parts of a block]: room */
+    uint64_t ring_end;       /* before the first block */
     bool *fresh;             /* [rows]: room */
     real weight;             /* of each target's loss in the gradient */
     real *logits;            /* [rows, time, num_tokens] or NULL */

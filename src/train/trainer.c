@@ -79,6 +79,12 @@ static bool uses_bf16(const brt_trainer_options *options)
     return strcmp(options->dtype, "bf16") == 0;
 }
 
+/* A segment that is run again reads routed memories as they were. */
+static size_t kept_blocks(const brt_trainer *trainer)
+{
+    return trainer->options.recompute ? trainer->options.segment_blocks : 0;
+}
+
 static brt_segment_run make_run(brt_trainer *trainer)
 {
     return (brt_segment_run){.model = trainer->model,
@@ -91,6 +97,9 @@ static brt_segment_run make_run(brt_trainer *trainer)
                              .drop_state = trainer->drop_state,
                              .past = trainer->past,
                              .first_key = trainer->first_key,
+                             .begin = trainer->begin,
+                             .draw = trainer->draw,
+                             .chosen_first_key = trainer->chosen_first_key,
                              .fresh = trainer->fresh};
 }
 
@@ -129,9 +138,15 @@ static brt_status allocate_rows(brt_trainer *trainer)
     trainer->drop_state = calloc(rows, sizeof *trainer->drop_state);
     trainer->fresh = calloc(rows, sizeof *trainer->fresh);
     trainer->past = calloc(rows, sizeof *trainer->past);
-    trainer->first_key = calloc(trainer->options.segment_blocks * rows, sizeof *trainer->first_key);
+    size_t row_blocks = trainer->options.segment_blocks * rows, parts = 1;
+    if (trainer->model->routed)
+        parts = brt_router_parts(trainer->model->routers, (size_t)trainer->model->config.block_width);
+    trainer->first_key = calloc(row_blocks, sizeof *trainer->first_key);
+    trainer->begin = calloc(row_blocks, sizeof *trainer->begin);
+    trainer->draw = calloc(row_blocks, sizeof *trainer->draw);
+    trainer->chosen_first_key = calloc(row_blocks * parts, sizeof *trainer->chosen_first_key);
     if (!trainer->tokens || !trainer->targets || !trainer->drop_memory || !trainer->drop_state || !trainer->fresh ||
-        !trainer->past || !trainer->first_key)
+        !trainer->past || !trainer->first_key || !trainer->begin || !trainer->draw || !trainer->chosen_first_key)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a batch of %zu rows", rows);
     return BRT_OK;
 }
@@ -165,7 +180,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     BRT_TRY(brt_count_threads(options->threads, &trainer->options.threads));
     BRT_TRY(check_length(trainer));
     BRT_TRY(allocate_rows(trainer));
-    BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows));
+    BRT_TRY(brt_carry_create(&trainer->carry, model, options->rows, kept_blocks(trainer)));
     if (options->recompute)
         BRT_TRY(brt_replay_create(&trainer->replay, &trainer->carry, options->segment_blocks));
     for (size_t i = 0; i < model->parameters.count; i++)
@@ -187,6 +202,7 @@ static uint64_t bytes_of(const brt_trainer *trainer)
                                                 uses_bf16(&trainer->options));
     return brt_tape_bytes(trainer->record) + optimizer_bytes(trainer) + packed +
            2 * trainer->carry.count * sizeof(real) +
+           brt_routed_rings_bytes(&trainer->model->config, trainer->options.rows, kept_blocks(trainer)) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
 }
 
@@ -279,6 +295,9 @@ void brt_trainer_close(brt_trainer *trainer)
     free(trainer->fresh);
     free(trainer->past);
     free(trainer->first_key);
+    free(trainer->begin);
+    free(trainer->draw);
+    free(trainer->chosen_first_key);
     free(trainer);
 }
 

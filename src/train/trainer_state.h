@@ -17,7 +17,8 @@ struct brt_trainer {
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;
     uint64_t *past;    /* room for a segment: see brt_segment_run */
-    size_t *first_key;
+    size_t *first_key, *chosen_first_key;
+    uint64_t *begin, *draw;
     uint64_t updates;       /* and their time, for the profile */
     double update_seconds;
 };

@@ -1,0 +1,182 @@
+#include "routed.h"
+
+#include "../base/size.h"
+#include "../ops/compression.h"
+
+#include <stdlib.h>
+
+/* Temperatures are learned as factors of this one: scores of unrelated keys then differ by 1, as the inverse root of
+ * 64 dimensions times 8 does. */
+static const real temperature_unit = 8;
+
+static brt_tensor *find(const brt_parameters *parameters, size_t layer, const char *name)
+{
+    brt_parameter *found = brt_parameters_find(parameters, "layers.%zu.0.routed.%s", layer, name);
+    return found ? &found->tensor : NULL;
+}
+
+/* Zeros where there is none. */
+static brt_linear find_linear(const brt_parameters *parameters, size_t layer, const char *name, const char *bias)
+{
+    brt_parameter *weight = brt_parameters_find(parameters, "layers.%zu.0.routed.%s.weight", layer, name);
+    brt_linear none = {0};
+    return weight ? brt_parameter_linear(weight, brt_parameters_find(parameters, "layers.%zu.0.routed.%s", layer, bias))
+                  : none;
+}
+
+/* Which of the routed layers, in ascending order, a layer is. */
+static size_t ring_of(const brt_config *config, size_t layer)
+{
+    size_t ring = 0;
+    for (size_t i = 0; i < config->routed_layers.count; i++)
+        ring += (size_t)config->routed_layers.layer[i] < layer + 1;
+    return ring;
+}
+
+void brt_router_bind(brt_router *router, const brt_parameters *parameters, const brt_config *config, size_t layer)
+{
+    *router = (brt_router){
+        .ring = ring_of(config, layer),
+        .routes = (size_t)config->routes,
+        .heads = (size_t)(config->heads / config->routes),
+        .dim = (size_t)config->dim_head,
+        .part = (size_t)(config->route_every ? config->route_every : config->block_width),
+        .tokens = (size_t)config->routed_tokens,
+        .capacity = (size_t)config->routed_capacity,
+        .random = config->random_routes,
+        .route = find(parameters, layer, "route"),
+        .state_gain = find(parameters, layer, "state_norm.gamma"),
+        .from_states = find_linear(parameters, layer, "from_states", "route"),
+        .input_gain = find(parameters, layer, "input_norm.gamma"),
+        .from_input = find_linear(parameters, layer, "from_input", "no bias"),
+        .temperature = find(parameters, layer, "temperature"),
+        .null_key = find(parameters, layer, "null_key"),
+        .null_value = find(parameters, layer, "null_value"),
+        .q_scale = find(parameters, layer, "q_scale"),
+        .gate = find(parameters, layer, "gate"),
+    };
+}
+
+size_t brt_router_parts(const brt_router *router, size_t time)
+{
+    return brt_ceil_div(time, router->part);
+}
+
+/* [batch, vectors, dim] -> [batch, 1, dim] */
+static brt_tensor *mean_vector(brt_tape *tape, brt_tensor *state)
+{
+    return brt_op_pool(tape, state, BRT_POOL_MEAN, state->shape[1]);
+}
+
+/* The mean vectors of all states side by side, normalised, turned into routes: [batch, 1, routes * dim]. */
+static brt_tensor *routes_from_states(brt_tape *tape, const brt_router *router, brt_tensor *const *states, size_t count)
+{
+    brt_tensor *means = mean_vector(tape, states[0]);
+    for (size_t i = 1; i < count; i++)
+        means = brt_op_concat(tape, means, mean_vector(tape, states[i]));
+    return brt_op_linear(tape, brt_op_layer_norm(tape, means, router->state_gain), &router->from_states, NULL);
+}
+
+brt_tensor *brt_router_routes(brt_tape *tape, const brt_router *router, brt_tensor *const *states, size_t count,
+                              brt_tensor *x, brt_tensor *before)
+{
+    size_t batch = x->shape[0], parts = brt_router_parts(router, x->shape[1]);
+    brt_tensor *routes = router->state_gain ? routes_from_states(tape, router, states, count)
+                                            : brt_op_select_state(tape, NULL, router->route, NULL, batch);
+    if (!router->input_gain)
+        return routes;
+    if (parts > 1)
+        routes = brt_op_repeat(tape, routes, parts);
+    brt_tensor *inputs = brt_op_pick(tape, x, before, -1, router->part, parts);
+    return brt_op_linear(tape, brt_op_layer_norm(tape, inputs, router->input_gain), &router->from_input, routes);
+}
+
+brt_routed brt_router_look_up(brt_tape *tape, const brt_router *router, brt_tensor *routes, size_t parts,
+                              const brt_remembered *remembered)
+{
+    brt_routing how = {.ring = remembered->rings ? &remembered->rings[router->ring] : NULL,
+                       .capacity = router->capacity,
+                       .begin = remembered->begin,
+                       .end = remembered->end,
+                       .readers = parts,
+                       .tokens = router->tokens,
+                       .random = router->random,
+                       .draw = remembered->draw};
+    brt_tensor *temperature = brt_op_scale(tape, router->temperature, NULL, temperature_unit);
+    return brt_op_route(tape, routes, temperature, router->null_key, router->null_value, &how);
+}
+
+brt_heard brt_router_attend(brt_tape *tape, const brt_router *router, brt_tensor *projected, const brt_routed *chosen,
+                            const size_t *first_key)
+{
+    size_t time = projected->shape[1], part = brt_min_size(router->part, time);
+    size_t readers = projected->shape[0] * brt_router_parts(router, time), inner = projected->shape[2];
+    brt_heard heard = {brt_tape_tensor(tape, BRT_SHAPE(readers, part, inner)),
+                       brt_tape_tensor(tape, BRT_SHAPE(readers * router->routes, part, router->heads))};
+    brt_tensor *query =
+        brt_op_queries_in_parts(tape, projected, part, router->routes, router->heads, router->q_scale);
+    brt_attention how = {.key_heads = router->routes,
+                         .heads = router->heads,
+                         .scale = temperature_unit,
+                         .first_key = first_key,
+                         .log_sum_exp = heard.log_sum_exp,
+                         .out_row = inner,
+                         .out_head = router->dim};
+    brt_op_attention(tape, query, chosen->key, chosen->value, &how, heard.out);
+    return heard;
+}
+
+/* ---- rings --------------------------------------------------------------------------------------------------- */
+
+brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t rows, size_t blocks)
+{
+    size_t width = (size_t)config->block_width;
+    return (brt_ring_shape){.type = (brt_ring_type)config->routed_dtype,
+                            .rows = rows,
+                            .heads = (size_t)config->kv_heads,
+                            .dim = (size_t)config->dim_head,
+                            .unit = width,
+                            .slots = (brt_ceil_div((size_t)config->routed_capacity, width) + blocks) * width};
+}
+
+brt_status brt_routed_rings_create(brt_ring **out, const brt_config *config, size_t rows, size_t blocks)
+{
+    size_t count = config->routed_layers.count;
+    brt_ring_shape shape = brt_routed_ring_shape(config, rows, blocks);
+    *out = NULL;
+    if (count == 0)
+        return BRT_OK;
+    brt_ring *rings = calloc(count, sizeof *rings);
+    if (!rings)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu routed memories", count);
+    for (size_t i = 0; i < count; i++) {
+        brt_status status = brt_ring_create(&rings[i], &shape);
+        if (status != BRT_OK) {
+            brt_routed_rings_close(rings, config);
+            return status;
+        }
+    }
+    *out = rings;
+    return BRT_OK;
+}
+
+void brt_routed_rings_close(brt_ring *rings, const brt_config *config)
+{
+    for (size_t i = 0; rings && i < config->routed_layers.count; i++)
+        brt_ring_close(&rings[i]);
+    free(rings);
+}
+
+uint64_t brt_routed_rings_bytes(const brt_config *config, size_t rows, size_t blocks)
+{
+    brt_ring_shape shape = brt_routed_ring_shape(config, rows, blocks);
+    return config->routed_layers.count * brt_ring_bytes(&shape);
+}
+
+size_t brt_routed_remembered(const brt_config *config, uint64_t past)
+{
+    uint64_t blocks = past ? past - 1 : 0, capacity = (uint64_t)config->routed_capacity;
+    uint64_t most = capacity / (uint64_t)config->block_width + 1;
+    return (size_t)(blocks < most ? brt_min_size((size_t)(blocks * (uint64_t)config->block_width), (size_t)capacity)
+                                  : capacity);
+}
