@@ -4,7 +4,8 @@
 
 #include "options.h"
 
-extern const cli_command cli_train, cli_graft, cli_eval, cli_generate, cli_info, cli_quantize, cli_trace, cli_bench, cli_plot;
+extern const cli_command cli_train, cli_eval, cli_generate, cli_info, cli_graft, cli_ablate, cli_quantize, cli_plot,
+    cli_trace, cli_bench;
 
 /* Options that several commands have. */
 #define CLI_THREADS(type, field)                                                                       \

@@ -38,6 +38,8 @@ void cli_option_default(const cli_command *command, const cli_option *option, ch
         model_default(option, out, size);
         return;
     }
+    if (command->hands_on && !cli_is_own(command, option))
+        command = command->hands_on;
     char *arguments = command->set_defaults ? calloc(1, command->arguments_size) : NULL;
     if (!arguments)
         return;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const cli_command *const commands[] = {&cli_train, &cli_eval, &cli_generate, &cli_info, &cli_graft,
+static const cli_command *const commands[] = {&cli_train, &cli_eval, &cli_generate, &cli_info, &cli_graft, &cli_ablate,
                                               &cli_quantize, &cli_plot, &cli_trace, &cli_bench};
 
 const cli_command *cli_command_at(size_t index)

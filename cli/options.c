@@ -20,6 +20,37 @@ static size_t own_option_count(const cli_command *command)
     return count;
 }
 
+bool cli_is_own(const cli_command *command, const cli_option *option)
+{
+    return option >= command->options && option < command->options + own_option_count(command);
+}
+
+static bool has_own(const cli_command *command, const char *name)
+{
+    for (const cli_option *option = command->options; option->name; option++)
+        if (strcmp(option->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The index-th of the options that are handed on; NULL past the last. */
+static const cli_option *handed_on_at(const cli_command *command, size_t index)
+{
+    const cli_option *option = command->hands_on ? command->hands_on->options : command->options;
+    for (; command->hands_on && option->name; option++)
+        if (!has_own(command, option->name) && index-- == 0)
+            return option;
+    return NULL;
+}
+
+static size_t handed_on_count(const cli_command *command)
+{
+    size_t count = 0;
+    while (handed_on_at(command, count))
+        count++;
+    return count;
+}
+
 static size_t model_option_count(const cli_command *command)
 {
     size_t count = 0;
@@ -30,12 +61,14 @@ static size_t model_option_count(const cli_command *command)
 
 const cli_option *cli_option_at(const cli_command *command, size_t index)
 {
-    size_t own = own_option_count(command), model = model_option_count(command);
+    size_t own = own_option_count(command), handed_on = handed_on_count(command), model = model_option_count(command);
     if (index < own)
         return &command->options[index];
-    if (index < own + model)
-        return cli_model_option_at(index - own);
-    return index == own + model ? &help_option : NULL;
+    if (index < own + handed_on)
+        return handed_on_at(command, index - own);
+    if (index < own + handed_on + model)
+        return cli_model_option_at(index - own - handed_on);
+    return index == own + handed_on + model ? &help_option : NULL;
 }
 
 static const char *option_name_at(const void *command, size_t index)
@@ -68,7 +101,7 @@ typedef struct getopt_tables {
 
 static size_t option_count(const cli_command *command)
 {
-    return own_option_count(command) + model_option_count(command) + 1;
+    return own_option_count(command) + handed_on_count(command) + model_option_count(command) + 1;
 }
 
 static bool is_true_or_false(const cli_option *option)
@@ -266,13 +299,14 @@ bool cli_store(const cli_parsed *parsed, void *arguments)
         const cli_given *given = &parsed->given[i];
         void *field = (char *)arguments + given->option->offset;
         char problem[256];
+        if (!cli_is_own(parsed->command, given->option))
+            continue;
         if (given->option->kind == CLI_PATHS) {
             cli_paths *paths = field;
             if (paths->count == 0)
                 *paths = (cli_paths){parsed->paths + used, collect_paths(parsed, i, parsed->paths + used)};
             used += paths->items == parsed->paths + used ? paths->count : 0;
-        } else if (given->option->kind != CLI_MODEL &&
-                   !cli_convert(given->option, given->text, field, problem, sizeof problem)) {
+        } else if (!cli_convert(given->option, given->text, field, problem, sizeof problem)) {
             cli_usage_error(parsed->command, "%s", problem);
             return false;
         }

@@ -37,23 +37,28 @@ typedef struct cli_option {
 
 typedef struct cli_parsed cli_parsed;
 
-typedef struct cli_command {
+typedef struct cli_command cli_command;
+
+struct cli_command {
     const char *name;
     const char *positional; /* "RUN", "RUN...", "[RUN]" or "" */
     size_t least, most;     /* how many positional arguments */
     const char *summary;    /* a line without a full stop */
     const char *description;
     const cli_option *options; /* up to CLI_END */
+    const cli_command *hands_on; /* whose options it takes, too, those of other names, to hand them on; or NULL */
     bool model_options;        /* also takes one option per argument of the model */
     size_t arguments_size;
     void (*set_defaults)(void *arguments);
     int (*run)(const cli_parsed *parsed); /* returns the exit status */
-} cli_command;
+};
 
 /* NULL past the last one. */
 const cli_command *cli_command_at(size_t index);
-/* The options of a command in the order of its help: its own, the model's, --help. */
+/* The options of a command in the order of its help: its own, those it hands on, the model's, --help. */
 const cli_option *cli_option_at(const cli_command *command, size_t index);
+/* Whether it is one of the command's own, whose value cli_store puts into its arguments. */
+bool cli_is_own(const cli_command *command, const cli_option *option);
 /* The i-th argument of the model as an option. */
 const cli_option *cli_model_option_at(size_t index);
 

@@ -1,0 +1,97 @@
+#define _GNU_SOURCE
+#include "arms.h"
+
+#include "options.h"
+#include "output.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A new arm is a line here. */
+static const struct {
+    const char *name, *options, *help;
+} arms[] = {
+    {"base", "", "the model as the other options describe it"},
+    {"no-recurrence", "--recurrent-layers []", "no states"},
+    {"no-memories", "--xl-memories-dropout 1", "every segment starts without memories"},
+    {"one-block", "--segment-blocks 1", "no backpropagation through the states"},
+    {"gate-keeps", "--state-gate-bias -3", "states that keep 95 % of themselves at first"},
+    {"logit-scale-8", "--qk-logit-scale 8", "sharper attention of normalised queries and keys"},
+    {"not-normalised", "--recurrent-qk-rmsnorm false", "recurrent layers without normalised queries and keys"},
+    {"gated-residuals", "--residual-gates true", "the state's gates in the residual stream"},
+    {"exact-window", "--window exact", "block_width keys for every token"},
+    {"rotary", "--position-encoding rotary", "rotary positions without length factors"},
+    {"t5", "--position-encoding t5", "learned biases by ranges of distances"},
+    {"dynamic", "--position-encoding dynamic", "an MLP of the distance as a bias"},
+    {"alibi", "--position-encoding alibi", "a bias that falls with the distance"},
+    {"no-positions", "--position-encoding none", "no positions"},
+    {"compressed", "--use-compressed-mem true", "compressed memories behind the window"},
+};
+
+const char *arm_name_at(size_t index, const char **help)
+{
+    if (index >= sizeof arms / sizeof arms[0])
+        return NULL;
+    *help = arms[index].help;
+    return arms[index].name;
+}
+
+static const char *listed_name_at(const void *context, size_t index)
+{
+    const char *help;
+    (void)context;
+    return arm_name_at(index, &help);
+}
+
+static const char *find_options(const char *name)
+{
+    for (size_t i = 0; i < sizeof arms / sizeof arms[0]; i++)
+        if (strcmp(arms[i].name, name) == 0)
+            return arms[i].options;
+    return NULL;
+}
+
+static brt_status split(arm *out)
+{
+    char *rest;
+    size_t count = 0;
+    for (char *word = strtok_r(out->text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        if (count + 1 == ARM_MOST_OPTIONS)
+            return cli_fail(BRT_ERROR_ARGUMENT, "the arm %s has more than %d words", out->name, ARM_MOST_OPTIONS - 1);
+        out->options[count++] = word;
+    }
+    return BRT_OK;
+}
+
+static brt_status check_name(const char *name, size_t length)
+{
+    const char *allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    if (length == 0 || length >= sizeof ((arm *)0)->name || strspn(name, allowed) < length || name[0] == '.')
+        return cli_fail(BRT_ERROR_ARGUMENT, "\"%s\" is no arm: a name of letters, digits, '-', '_' and '.' is expected, "
+                                            "or NAME=OPTIONS",
+                        name);
+    return BRT_OK;
+}
+
+brt_status arm_parse(arm *out, const char *text)
+{
+    size_t length = strcspn(text, "=");
+    *out = (arm){0};
+    CLI_TRY(check_name(text, length));
+    snprintf(out->name, sizeof out->name, "%.*s", (int)length, text);
+    const char *options = text[length] ? text + length + 1 : find_options(out->name);
+    if (!options) {
+        const char *nearest = cli_nearest(out->name, listed_name_at, NULL);
+        return cli_fail(BRT_ERROR_ARGUMENT, "there is no arm \"%s\"%s%s%s; one of your own is NAME=OPTIONS", out->name,
+                        nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    }
+    out->text = strdup(options);
+    return out->text ? split(out) : cli_out_of_memory("an arm");
+}
+
+void arm_close(arm *closed)
+{
+    free(closed->text);
+    *closed = (arm){0};
+}

@@ -1,0 +1,54 @@
+# Ablations: runs that differ in one thing each.
+load common
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    write_text text.txt 100
+    write_text val.txt 10
+}
+
+setup() {
+    cd "$BATS_FILE_TMPDIR"
+}
+
+ablate() {
+    "$BRT" ablate --data text.txt --val val.txt "${TINY[@]}" --steps 3 "$@"
+}
+
+@test "a table, a result of each run, a picture" {
+    run --separate-stderr ablate --arms base no-recurrence 'wide=--dim 48 --depth 1 --recurrent-layers 1' --seeds 2 \
+        --out all
+    [ "$status" -eq 0 ]
+    [[ "${lines[0]}" == "| arm | bits per byte | against base | tokens/s | memory | steps |" ]]
+    [[ "${lines[2]}" == "| base | "*" ± "*" | +0.0000 | "*" | 3 |" ]]
+    [[ "${lines[4]}" == "| wide | "* ]]
+    [ -s all/losses.svg ]
+    [ -s all/wide-1/model.safetensors ]
+    [ "$("$BRT" info all/wide-0 --json | grep -c '"dim": 48')" -eq 1 ]
+    [ "$("$BRT" info all/no-recurrence-0 --json | grep -c '"recurrent_layers": \[\]')" -eq 1 ]
+}
+
+@test "an ablation goes on where it was interrupted" {
+    ablate --arms base t5 --out cut >before
+    rm cut/t5-0.json
+    run --separate-stderr ablate --arms base t5 --out cut --resume
+    [ "$status" -eq 0 ]
+    [[ "$stderr" != *"base, seed 0: training"* ]]
+    [ "$(cut -d '|' -f 2,3,4 <before)" = "$(cut -d '|' -f 2,3,4 <<<"$output")" ]
+}
+
+@test "arms are listed, and unknown ones refused" {
+    run "$BRT" ablate --list
+    [[ "$output" == *"no-recurrence"*"no states"* ]]
+    run ablate --arms no-recurence --out none
+    refused "did you mean no-recurrence?"
+    run ablate --arms '../x=--dim 8' --out none
+    refused "is no arm"
+    run ablate --arms base base --out none
+    refused "is there twice"
+    run "$BRT" ablate --data text.txt --arms base --out none "${TINY[@]}" --steps 1
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"was not validated: --val, --val-fraction or --split is needed"* ]]
+    run ablate --out none
+    [ "$status" -eq 2 ]
+}
