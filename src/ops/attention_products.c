@@ -2,6 +2,8 @@
 
 #include "../base/size.h"
 
+#include <string.h>
+
 enum { key_padding = 16 }; /* scores are computed for so many keys at a time, seen or not */
 
 static uint32_t *as_pairs(real *room)
@@ -20,65 +22,104 @@ static size_t pair_reals(size_t count)
     return brt_ceil_div(count * sizeof(uint32_t), sizeof(real));
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------ */
-
-size_t brt_tiles_key_reals(const brt_tiles *tiles)
+static size_t dim_pairs(const brt_tiles *tiles)
 {
-    return tiles->dim * BRT_KEY_TILE;
+    return brt_ceil_div(tiles->dim, 2);
 }
 
-void brt_tiles_transpose(const brt_tiles *tiles, size_t keys, const real *x, real *prepared)
+brt_tiles brt_tiles_make(const brt_kernels *kernels, bool bf16, size_t dim)
 {
-    const brt_kernels *kernels = tiles->kernels;
-    kernels->transpose(keys, tiles->dim, x, tiles->dim, prepared, BRT_KEY_TILE);
-    /* In place: rows of dim become half as many rows of pairs. */
-    if (tiles->bf16)
-        kernels->pair_rows(tiles->dim, keys, prepared, BRT_KEY_TILE, as_pairs(prepared), BRT_KEY_TILE);
-}
-
-static size_t paired_offset(const brt_tiles *tiles)
-{
-    return brt_tiles_key_reals(tiles) / 2;
-}
-
-void brt_tiles_pair_keys(const brt_tiles *tiles, size_t keys, const real *x, real *prepared)
-{
-    if (tiles->bf16)
-        tiles->kernels->pair_rows(keys, tiles->dim, x, tiles->dim, as_pairs(prepared + paired_offset(tiles)),
-                                  tiles->dim);
+    size_t lanes = brt_max_size((size_t)kernels->lanes, 2);
+    return (brt_tiles){kernels, bf16, dim, brt_ceil_div(dim, lanes) * lanes};
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------ */
 
-size_t brt_rows_reals(const brt_tiles *tiles)
+void brt_tiles_pad(const brt_tiles *tiles, size_t count, const real *x, real *padded)
 {
-    return tiles->bf16 ? 2 * pair_reals(BRT_ROW_TILE * tiles->dim / 2) : 0;
+    size_t dim = tiles->dim, width = tiles->width;
+    if (width == dim) {
+        memcpy(padded, x, count * dim * sizeof *x);
+        return;
+    }
+    for (size_t i = 0; i < count; i++, padded += width) {
+        memcpy(padded, x + i * dim, dim * sizeof *x);
+        memset(padded + dim, 0, (width - dim) * sizeof *x);
+    }
 }
 
-brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *data, real *room)
+void brt_tiles_unpad(const brt_tiles *tiles, size_t count, const real *padded, real *x)
 {
-    brt_rows made = {.count = count, .data = data};
+    size_t dim = tiles->dim, width = tiles->width;
+    for (size_t i = 0; i < count; i++)
+        memcpy(x + i * dim, padded + i * width, dim * sizeof *x);
+}
+
+static size_t left_reals(const brt_tiles *tiles)
+{
+    return pair_reals(BRT_ROW_TILE * tiles->width / 2);
+}
+
+size_t brt_rows_reals(const brt_tiles *tiles)
+{
+    return tiles->bf16 ? 2 * left_reals(tiles) : 0;
+}
+
+brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *padded, real *room)
+{
+    size_t width = tiles->width;
     if (!tiles->bf16)
-        return made;
-    uint32_t *columns = as_pairs(room), *rows = as_pairs(room + pair_reals(BRT_ROW_TILE * tiles->dim / 2));
-    tiles->kernels->to_bf16(count * tiles->dim, data, (uint16_t *)columns);
-    tiles->kernels->pair_rows(count, tiles->dim, data, tiles->dim, rows, tiles->dim);
-    made.columns = columns;
-    made.rows = rows;
-    return made;
+        return (brt_rows){count, padded, padded};
+    real *left = room, *right = room + left_reals(tiles);
+    tiles->kernels->to_bf16(count * width, padded, (uint16_t *)as_pairs(left));
+    tiles->kernels->pair_rows(count, width, padded, width, as_pairs(right), width);
+    return (brt_rows){count, left, right};
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------------------ */
+
+size_t brt_tiles_room_reals(const brt_tiles *tiles)
+{
+    return tiles->bf16 ? BRT_KEY_TILE * tiles->width : 0;
+}
+
+size_t brt_transposed_reals(const brt_tiles *tiles)
+{
+    return tiles->bf16 ? pair_reals(BRT_KEY_TILE * dim_pairs(tiles)) : BRT_KEY_TILE * tiles->dim;
+}
+
+size_t brt_right_reals(const brt_tiles *tiles)
+{
+    return tiles->bf16 ? pair_reals(BRT_KEY_TILE / 2 * tiles->width) : BRT_KEY_TILE * tiles->width;
+}
+
+void brt_tiles_transpose(const brt_tiles *tiles, size_t keys, const real *x, real *room, real *transposed)
+{
+    size_t dim = tiles->dim;
+    tiles->kernels->transpose(keys, dim, x, dim, tiles->bf16 ? room : transposed, BRT_KEY_TILE);
+    if (tiles->bf16)
+        tiles->kernels->pair_rows(dim, keys, room, BRT_KEY_TILE, as_pairs(transposed), BRT_KEY_TILE);
+}
+
+void brt_tiles_right(const brt_tiles *tiles, size_t keys, const real *x, real *room, real *right)
+{
+    size_t width = tiles->width;
+    brt_tiles_pad(tiles, keys, x, tiles->bf16 ? room : right);
+    if (tiles->bf16)
+        tiles->kernels->pair_rows(keys, width, room, width, as_pairs(right), width);
 }
 
 /* ---- products -------------------------------------------------------------------------------------------------- */
 
 void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const real *transposed, real *scores)
 {
-    size_t count = brt_ceil_div(keys, key_padding) * key_padding, dim = tiles->dim;
+    size_t count = brt_ceil_div(keys, key_padding) * key_padding, width = tiles->width;
     if (tiles->bf16)
-        tiles->kernels->matmul_bf16(x->count, count, dim / 2, x->columns, dim / 2, 1, as_const_pairs(transposed),
-                                    BRT_KEY_TILE, scores, BRT_KEY_TILE, false);
+        tiles->kernels->matmul_bf16(x->count, count, dim_pairs(tiles), as_const_pairs(x->left), width / 2, 1,
+                                    as_const_pairs(transposed), BRT_KEY_TILE, scores, BRT_KEY_TILE, false);
     else
-        tiles->kernels->matmul(x->count, count, dim, x->data, dim, 1, transposed, BRT_KEY_TILE, scores, BRT_KEY_TILE,
-                               false);
+        tiles->kernels->matmul(x->count, count, tiles->dim, x->left, width, 1, transposed, BRT_KEY_TILE, scores,
+                               BRT_KEY_TILE, false);
 }
 
 size_t brt_weights_reals(const brt_tiles *tiles)
@@ -89,6 +130,10 @@ size_t brt_weights_reals(const brt_tiles *tiles)
 /* Pairs along the keys, [rows, keys / 2 rounded up] with rows of BRT_KEY_TILE / 2; after the last key stands 0. */
 static void pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, uint32_t *pairs)
 {
+    if (keys == BRT_KEY_TILE) {
+        tiles->kernels->to_bf16(rows * keys, weights, (uint16_t *)pairs);
+        return;
+    }
     for (size_t r = 0; r < rows; r++, weights += BRT_KEY_TILE, pairs += BRT_KEY_TILE / 2) {
         uint16_t *row = (uint16_t *)pairs;
         tiles->kernels->to_bf16(keys, weights, row);
@@ -97,30 +142,30 @@ static void pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const
     }
 }
 
-void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, const real *keys_data,
-                      const real *paired, real *out, real *room)
+void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, const real *right,
+                      real *out, real *room)
 {
-    size_t dim = tiles->dim;
+    size_t width = tiles->width;
     if (!tiles->bf16) {
-        tiles->kernels->matmul(rows, dim, keys, weights, BRT_KEY_TILE, 1, keys_data, dim, out, dim, true);
+        tiles->kernels->matmul(rows, width, keys, weights, BRT_KEY_TILE, 1, right, width, out, width, true);
         return;
     }
     uint32_t *pairs = as_pairs(room);
     pair_weights(tiles, rows, keys, weights, pairs);
-    tiles->kernels->matmul_bf16(rows, dim, brt_ceil_div(keys, 2), pairs, BRT_KEY_TILE / 2, 1,
-                                as_const_pairs(paired + paired_offset(tiles)), dim, out, dim, true);
+    tiles->kernels->matmul_bf16(rows, width, brt_ceil_div(keys, 2), pairs, BRT_KEY_TILE / 2, 1, as_const_pairs(right),
+                                width, out, width, true);
 }
 
 void brt_add_transposed(const brt_tiles *tiles, size_t keys, const real *weights, const brt_rows *x, real *out,
                         real *room)
 {
-    size_t dim = tiles->dim;
+    size_t width = tiles->width;
     if (!tiles->bf16) {
-        tiles->kernels->matmul(keys, dim, x->count, weights, 1, BRT_KEY_TILE, x->data, dim, out, dim, true);
+        tiles->kernels->matmul(keys, width, x->count, weights, 1, BRT_KEY_TILE, x->right, width, out, width, true);
         return;
     }
     uint32_t *pairs = as_pairs(room);
     tiles->kernels->pair_rows(x->count, keys, weights, BRT_KEY_TILE, pairs, BRT_KEY_TILE);
-    tiles->kernels->matmul_bf16(keys, dim, brt_ceil_div(x->count, 2), pairs, 1, BRT_KEY_TILE, x->rows, dim, out, dim,
-                                true);
+    tiles->kernels->matmul_bf16(keys, width, brt_ceil_div(x->count, 2), pairs, 1, BRT_KEY_TILE,
+                                as_const_pairs(x->right), width, out, width, true);
 }

@@ -111,15 +111,4 @@ static inline size_t key_index(const attention *a, size_t batch_row, size_t key)
     return (batch_row * a->key_rows + key) * a->dim;
 }
 
-/* Of a prepared tile. */
-static inline size_t prepared_index(const attention *a, size_t batch_row, size_t index)
-{
-    return (batch_row * a->key_tiles + index) * brt_tiles_key_reals(&a->tiles);
-}
-
-static inline size_t prepared_count(const attention *a)
-{
-    return prepared_index(a, a->batch, 0);
-}
-
 #endif
