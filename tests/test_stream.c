@@ -17,10 +17,17 @@ typedef void check_input(const char *name, const input *in);
 
 static void check_all(check_input *check, size_t rows, size_t blocks)
 {
-    for (size_t i = 0; i <= sizeof models / sizeof models[0]; i++) {
-        bool golden = i < sizeof models / sizeof models[0];
-        input in = make_input(golden ? load_golden(models[i]) : make_model(medium_model), rows, blocks);
-        check(golden ? models[i] : "medium", &in);
+    static const struct {
+        const char *name, *config;
+    } made[] = {{"medium", medium_model}, {"wide", wide_model}};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        input in = make_input(load_golden(models[i]), rows, blocks);
+        check(models[i], &in);
+        close_input(&in);
+    }
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        input in = make_input(make_model(made[i].config), rows, blocks);
+        check(made[i].name, &in);
         close_input(&in);
     }
 }

@@ -248,7 +248,8 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
     for (size_t i = 0; i < stream->model->routed; i++)
         stream->rings[i].end = end;
     stream->filled = filled;
-    return brt_stream_prepare(stream);
+    stream->stale = true;
+    return BRT_OK;
 }
 
 static brt_status read_session(brt_stream *stream, const brt_safetensors *file)

@@ -46,10 +46,16 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
     };
 }
 
+brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
+                                brt_tensor *ids)
+{
+    return brt_op_add_rows(tape, brt_op_layer_norm(tape, state, container->norm_gain), ids);
+}
+
 brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
 {
     brt_state_view view = {.state = state};
-    view.normalised = brt_op_add_rows(tape, brt_op_layer_norm(tape, state, container->norm_gain), container->ids);
+    view.normalised = brt_state_normalise(tape, container, state, container->ids);
     view.raw_keys = brt_op_linear(tape, view.normalised, &container->state_to_kv, NULL);
     return view;
 }
@@ -57,6 +63,11 @@ brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *contain
 brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
 {
     return brt_op_keys(tape, 1, &view->raw_keys, container->key_heads, container->to_state_k_scale, NULL);
+}
+
+size_t brt_state_heard_width(const brt_state_container *container)
+{
+    return 2 * container->key_heads * container->heads * container->dim_head;
 }
 
 /* State attentions have neither positions nor a mask. */
@@ -80,30 +91,64 @@ void brt_state_read(brt_tape *tape, const brt_state_container *container, const 
     brt_op_attention(tape, query, keys->key, keys->value, &how, out);
 }
 
-/* The state's own queries attend to one set of keys; head h of the result goes to columns
- * [2h * dim_head + offset, ...): the reference concatenates self and cross attention within each head. */
-static void attend_from_state(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
-                              const brt_linear *to_query, brt_tensor *q_scale, brt_tensor *raw_keys,
-                              brt_tensor *k_scale, brt_tensor *out, size_t offset)
+/* ---- the write ------------------------------------------------------------------------------------------ */
+
+static brt_tensor *make_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
+                                const brt_linear *to_query, brt_tensor *scale)
 {
     brt_tensor *projected = brt_op_linear(tape, normalised, to_query, NULL);
-    brt_tensor *query = brt_op_queries(tape, projected, container->key_heads, container->heads, q_scale, NULL, 0);
-    brt_keys keys = brt_op_keys(tape, 1, &raw_keys, container->key_heads, k_scale, NULL);
-    brt_attention how = unmasked(container, out->shape[2], offset, 2 * container->dim_head);
-    brt_op_attention(tape, query, keys.key, keys.value, &how, out);
+    return brt_op_queries(tape, projected, container->key_heads, container->heads, scale, NULL, 0);
+}
+
+brt_keys brt_state_own_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
+{
+    return brt_op_keys(tape, 1, &view->raw_keys, container->key_heads, container->self_k_scale, NULL);
+}
+
+void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
+                           const brt_keys *keys, brt_tensor *heard)
+{
+    brt_tensor *query = make_queries(tape, container, normalised, &container->state_to_q, container->self_q_scale);
+    brt_attention how = unmasked(container, heard->shape[2], 0, 2 * container->dim_head);
+    brt_op_attention(tape, query, keys->key, keys->value, &how, heard);
+}
+
+brt_tensor *brt_state_block_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised)
+{
+    return make_queries(tape, container, normalised, &container->q_from_state, container->from_state_q_scale);
+}
+
+static void attend_to_block(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *block,
+                            const brt_attention *how, brt_tensor *out)
+{
+    brt_keys keys = brt_op_keys(tape, 1, &block, container->key_heads, container->from_state_k_scale, NULL);
+    brt_op_attention(tape, query, keys.key, keys.value, how, out);
+}
+
+void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *chunk,
+                          brt_tensor *out, brt_tensor *log_sum_exp)
+{
+    brt_attention how = unmasked(container, out->shape[2], 0, container->dim_head);
+    how.log_sum_exp = log_sum_exp;
+    attend_to_block(tape, container, query, chunk, &how, out);
+}
+
+brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *heard, brt_tensor *state)
+{
+    brt_tensor *out = brt_op_linear(tape, heard, &container->to_state_out, NULL);
+    brt_tensor *update = brt_op_linear(tape, out, &container->state_out_to_gate, NULL);
+    return brt_op_ema(tape, container->beta, update, state);
 }
 
 brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
                             brt_tensor *block)
 {
-    const brt_state_container *c = container;
-    size_t batch = view->state->shape[0], vectors = view->state->shape[1];
-    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(batch, vectors, 2 * c->key_heads * c->heads * c->dim_head));
-    attend_from_state(tape, c, view->normalised, &c->state_to_q, c->self_q_scale, view->raw_keys, c->self_k_scale,
-                      heard, 0);
-    attend_from_state(tape, c, view->normalised, &c->q_from_state, c->from_state_q_scale, block,
-                      c->from_state_k_scale, heard, c->dim_head);
-    brt_tensor *out = brt_op_linear(tape, heard, &c->to_state_out, NULL);
-    brt_tensor *update = brt_op_linear(tape, out, &c->state_out_to_gate, NULL);
-    return brt_op_ema(tape, c->beta, update, view->state);
+    size_t batch = view->state->shape[0], vectors = view->state->shape[1], width = brt_state_heard_width(container);
+    brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(batch, vectors, width));
+    brt_keys own = brt_state_own_keys(tape, container, view);
+    brt_state_hear_itself(tape, container, view->normalised, &own, heard);
+    brt_tensor *query = brt_state_block_queries(tape, container, view->normalised);
+    brt_attention how = unmasked(container, width, container->dim_head, 2 * container->dim_head);
+    attend_to_block(tape, container, query, block, &how, heard);
+    return brt_state_update(tape, container, heard, view->state);
 }

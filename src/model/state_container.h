@@ -42,4 +42,27 @@ void brt_state_read(brt_tape *tape, const brt_state_container *container, const 
 brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
                             brt_tensor *block);
 
+/* ---- the write in parts, for streams: most of it needs no more than the state as it was ---------------------- */
+
+/* LayerNorm + ids of all vectors or of some: state [batch, vectors, dim], ids [vectors, dim]. */
+brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
+                                brt_tensor *ids);
+/* Keys and values for the state itself. */
+brt_keys brt_state_own_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view);
+/* What vectors hear, [batch, vectors, heard_width]: head h of all from the state itself in columns [2h * dim_head, ...),
+ * from the block in the dim_head columns that follow: the reference concatenates both within each head. */
+size_t brt_state_heard_width(const brt_state_container *container);
+/* From the state: `normalised` and `heard` are of all vectors, or of the same ones. */
+void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
+                           const brt_keys *keys, brt_tensor *heard);
+/* From the block: queries [batch * key_heads, vectors, heads, dim_head], ... */
+brt_tensor *brt_state_block_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised);
+/* ... which attend to a chunk of its raw keys and values, out [batch, vectors, all heads * dim_head], and the logarithm
+ * of the softmax's sum, [batch * key_heads, vectors, heads], to join chunks by. */
+void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *chunk,
+                          brt_tensor *out, brt_tensor *log_sum_exp);
+/* The next state, from what was heard. */
+brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *heard,
+                             brt_tensor *state);
+
 #endif

@@ -108,8 +108,14 @@ static void place_arrays(brt_stream *s, placement *p)
         s->window[i].usage = place(p, brt_model_wants_usage(s->model) ? rows : 0, width, 1, sizeof(real));
     }
     for (size_t i = 0; i < s->model->containers; i++) {
-        s->state[i].key = place(p, key_rows, vectors(s), head, sizeof(real));
-        s->state[i].value = place(p, key_rows, vectors(s), head, sizeof(real));
+        brt_state_window *state = &s->state[i];
+        state->key = place(p, key_rows, vectors(s), head, sizeof(real));
+        state->value = place(p, key_rows, vectors(s), head, sizeof(real));
+        state->own_key = place(p, key_rows, vectors(s), head, sizeof(real));
+        state->own_value = place(p, key_rows, vectors(s), head, sizeof(real));
+        state->query = place(p, rows * heads, vectors(s), head, sizeof(real));
+        state->heard = place(p, rows * heads, vectors(s), 2 * head, sizeof(real));
+        state->log_sum = place(p, rows * heads, vectors(s), 1, sizeof(real));
     }
     place_routed(s, p);
 }
@@ -133,16 +139,16 @@ static brt_status allocate(brt_stream *stream)
     return brt_routed_rings_create(&stream->rings, &stream->model->config, stream->rows, 0);
 }
 
-static void keep(brt_stream *stream, const brt_tensor *result, real *to);
 static void run_part(brt_stream *stream, size_t time);
-static void commit_block(brt_stream *stream);
+static void compress_window(brt_stream *stream, size_t layer);
 static brt_tensor *part_logits(brt_stream *stream, size_t row, size_t first, size_t count, size_t time);
 
 /* Biases by distance do not change while the stream is open. */
 static void prepare_biases(brt_stream *stream)
 {
     for (size_t layer = 0; layer < stream->model->depth && has_bias(stream); layer++)
-        keep(stream, brt_positions_bias(stream->tape, &stream->model->positions, layer), stream->window[layer].bias);
+        brt_stream_keep(stream, brt_positions_bias(stream->tape, &stream->model->positions, layer),
+                        stream->window[layer].bias);
 }
 
 static void plan_parts(brt_stream *stream, size_t most)
@@ -162,7 +168,11 @@ static brt_status plan(brt_stream *stream)
     plan_parts(stream, block_width(stream));
     stream->filled = 1;
     plan_parts(stream, brt_stream_part(stream, block_width(stream) - 1));
-    commit_block(stream);
+    stream->filled = 0;
+    for (size_t i = 0; i < stream->model->containers; i++)
+        brt_stream_plan_state(stream, i);
+    for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
+        compress_window(stream, i);
     return brt_tape_status(stream->tape);
 }
 
@@ -252,30 +262,13 @@ static brt_tensor *x_tensor(brt_stream *stream, size_t time)
     return brt_tape_external(stream->tape, stream->x, NULL, BRT_SHAPE(stream->rows, time, model_dim(stream)));
 }
 
-static brt_keys state_keys(brt_stream *stream, size_t container)
-{
-    const brt_state_window *state = &stream->state[container];
-    return (brt_keys){
-        brt_tape_external(stream->tape, state->key, NULL,
-                          BRT_SHAPE(stream->rows * key_heads(stream), vectors(stream), dim_head(stream))),
-        brt_tape_external(stream->tape, state->value, NULL,
-                          BRT_SHAPE(stream->rows * key_heads(stream), vectors(stream), dim_head(stream)))};
-}
-
 static brt_tensor *window_bias(brt_stream *stream, size_t layer)
 {
     return brt_tape_external(stream->tape, stream->window[layer].bias, NULL,
                              BRT_SHAPE((size_t)stream->model->config.heads, memory_keys(stream) + block_width(stream)));
 }
 
-static brt_tensor *state_tensor(brt_stream *stream, size_t container)
-{
-    return brt_tape_external(stream->tape, carried_state(stream, container), NULL,
-                             BRT_SHAPE(stream->rows, vectors(stream), model_dim(stream)));
-}
-
-/* Moves a result to where it is carried, and frees everything the tape made for it. */
-static void keep(brt_stream *stream, const brt_tensor *result, real *to)
+void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to)
 {
     if (brt_tape_running(stream->tape))
         memcpy(to, result->data, result->count * sizeof(real));
@@ -345,7 +338,7 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     if (brt_tape_running(stream->tape))
         append_keys(stream, index, projection.raw_keys, time);
     for (size_t i = 0; i < layer->reads; i++)
-        states[i] = state_keys(stream, (size_t)(model->readers[first + i] - model->container));
+        states[i] = brt_stream_state_keys(stream, (size_t)(model->readers[first + i] - model->container));
     brt_routed chosen;
     if (layer->router)
         chosen = brt_stream_choose(stream, layer->router, x);
@@ -364,14 +357,14 @@ static void run_layer(brt_stream *stream, size_t index, size_t time)
     };
     brt_tensor *y = brt_layer_attend(stream->tape, layer, x, &projection, &sight);
     count_usage(stream, index, sight.usage);
-    keep(stream, y, stream->x);
+    brt_stream_keep(stream, y, stream->x);
 }
 
 /* The tokens in stream->tokens, [rows, time], through all layers: leaves the output in stream->x. */
 static void run_part(brt_stream *stream, size_t time)
 {
     const brt_model *model = stream->model;
-    keep(stream, brt_op_embedding(stream->tape, &model->embedding, stream->tokens, stream->rows, time), stream->x);
+    brt_stream_keep(stream, brt_op_embedding(stream->tape, &model->embedding, stream->tokens, stream->rows, time), stream->x);
     for (size_t layer = 0; layer < model->depth; layer++)
         run_layer(stream, layer, time);
 }
@@ -392,32 +385,9 @@ static void write_logits(brt_stream *stream, size_t first, size_t time, real *ou
     for (size_t row = 0; row < stream->rows; row++)
         for (size_t done = first; done < time; done += logits_rows) {
             size_t count = brt_min_size(logits_rows, time - done);
-            keep(stream, part_logits(stream, row, done, count, time),
+            brt_stream_keep(stream, part_logits(stream, row, done, count, time),
                  out + row * row_stride + (done - first) * classes);
         }
-}
-
-static void write_state(brt_stream *stream, size_t index)
-{
-    const brt_state_container *container = &stream->model->container[index];
-    const brt_window *window = &stream->window[container->write_layer];
-    brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
-    brt_tensor *block = brt_tape_external(stream->tape, window->block, NULL,
-                                          BRT_SHAPE(stream->rows, block_width(stream),
-                                                    brt_carried_raw_width(&stream->model->config)));
-    keep(stream, brt_state_write(stream->tape, container, &view, block), carried_state(stream, index));
-}
-
-static void prepare_state(brt_stream *stream, size_t index)
-{
-    const brt_state_container *container = &stream->model->container[index];
-    brt_state_view view = brt_state_open(stream->tape, container, state_tensor(stream, index));
-    brt_keys keys = brt_state_keys(stream->tape, container, &view);
-    if (brt_tape_running(stream->tape)) {
-        memcpy(stream->state[index].key, keys.key->data, keys.key->count * sizeof(real));
-        memcpy(stream->state[index].value, keys.value->data, keys.value->count * sizeof(real));
-    }
-    brt_tape_rewind(stream->tape);
 }
 
 /* A layer's window from its raw keys: compressed memory, memory, then what is filled of the block. */
@@ -433,17 +403,24 @@ static void prepare_window(const brt_stream *stream, size_t layer, size_t row)
                  stream->filled);
 }
 
-brt_status brt_stream_prepare(brt_stream *stream)
+static void prepare_task(void *context, size_t task, int thread)
+{
+    const brt_stream *stream = context;
+    (void)thread;
+    prepare_window(stream, task % stream->model->depth, task / stream->model->depth);
+}
+
+/* Attention's form of the window's keys and of the states, from their raw forms: after a block, a reset, a load. A part
+ * of the first token's work, so that a block's last one has less. */
+static void prepare(brt_stream *stream)
 {
     for (size_t i = 0; i < stream->model->containers; i++)
-        prepare_state(stream, i);
-    for (size_t row = 0; row < stream->rows && brt_tape_running(stream->tape); row++) {
+        brt_stream_open_state(stream, i);
+    for (size_t row = 0; row < stream->rows; row++)
         stream->first_key[row] = brt_carried_first_key(&stream->model->config, stream->past[row]);
-        for (size_t layer = 0; layer < stream->model->depth; layer++)
-            prepare_window(stream, layer, row);
-    }
+    brt_parallel_for(brt_tape_threads(stream->tape), stream->rows * stream->model->depth, prepare_task, stream);
     brt_stream_choose_again(stream);
-    return brt_tape_status(stream->tape);
+    stream->stale = false;
 }
 
 /* The window goes on as entries of the compressed memory (the same steps as in a training block). */
@@ -458,7 +435,7 @@ static void compress_window(brt_stream *stream, size_t layer)
     brt_tensor *queue = brt_tape_external(stream->tape, carried, NULL, BRT_SHAPE(rows, room, raw));
     brt_tensor *usage = brt_tape_external(stream->tape, stream->window[layer].usage, NULL, BRT_SHAPE(rows, width));
     brt_tensor *entries = brt_compress(stream->tape, &model->compressors[layer], window, usage);
-    keep(stream, brt_op_push(stream->tape, queue, entries), carried);
+    brt_stream_keep(stream, brt_op_push(stream->tape, queue, entries), carried);
 }
 
 static void remember_block(brt_stream *stream)
@@ -473,17 +450,23 @@ static void remember_block(brt_stream *stream)
         stream->past[row]++;
 }
 
+/* The parts of the states' writes that are due. */
+static void advance_states(brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->containers && !stream->no_states; i++)
+        brt_stream_advance_state(stream, i);
+}
+
 /* A full block: the states are written, the block becomes the memory (the same steps as in a training segment). */
 static void commit_block(brt_stream *stream)
 {
     for (size_t i = 0; i < stream->model->containers && !stream->no_states; i++)
-        write_state(stream, i);
+        brt_stream_write_state(stream, i);
     for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
         compress_window(stream, i);
-    if (brt_tape_running(stream->tape))
-        remember_block(stream);
+    remember_block(stream);
     stream->filled = 0;
-    brt_stream_prepare(stream);
+    stream->stale = true;
 }
 
 static void take_tokens(brt_stream *stream, const int32_t *tokens, size_t stride, size_t time)
@@ -501,6 +484,8 @@ static brt_status feed(brt_stream *stream, const int32_t *tokens, size_t time, r
     BRT_TRY(brt_tape_status(stream->tape));
     BRT_TRY(brt_model_check_tokens(stream->model, tokens, stream->rows * time));
     for (size_t done = 0; done < time;) {
+        if (stream->stale)
+            prepare(stream);
         size_t part = brt_stream_part(stream, brt_min_size(time - done, block_width(stream) - stream->filled));
         take_tokens(stream, tokens + done, time, part);
         run_part(stream, part);
@@ -510,6 +495,7 @@ static brt_status feed(brt_stream *stream, const int32_t *tokens, size_t time, r
             write_logits(stream, part - 1, part, logits, classes);
         stream->filled += part;
         done += part;
+        advance_states(stream);
         if (stream->filled == block_width(stream))
             commit_block(stream);
     }
@@ -556,7 +542,8 @@ brt_status brt_stream_reset(brt_stream *stream, int64_t row)
     if (row < 0 || stream->rows == 1)
         stream->filled = 0;
     brt_stream_forget_part(stream);
-    return brt_stream_prepare(stream);
+    stream->stale = true;
+    return BRT_OK;
 }
 
 brt_status brt_stream_drop_partial_block(brt_stream *stream)
@@ -565,6 +552,7 @@ brt_status brt_stream_drop_partial_block(brt_stream *stream)
         stream->position[row] -= stream->filled;
     stream->filled = 0;
     brt_stream_forget_part(stream);
+    stream->stale = true;
     return BRT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* What a stream holds; shared by stream.c (feeding) and session.c (files). */
+/* What a stream holds; shared by stream.c (feeding), stream_states.c (its states) and session.c (files). */
 #ifndef BRT_MODEL_STREAM_STATE_H
 #define BRT_MODEL_STREAM_STATE_H
 
@@ -13,9 +13,14 @@ typedef struct brt_window {
                          * block's queries so far, where a compression asks for it */
 } brt_window;
 
-/* What a state's readers need of it, made once per block. */
+/* What is made of a state in the course of a block: what its readers need, and the parts of its write. */
 typedef struct brt_state_window {
-    real *key, *value; /* [rows, kv_heads, vectors, dim_head] */
+    real *key, *value;         /* [rows, kv_heads, vectors, dim_head]: for the layer that reads */
+    real *own_key, *own_value; /* likewise, for the state itself */
+    real *query;               /* [rows, kv_heads, vectors, heads / kv_heads, dim_head]: to the block */
+    real *heard;               /* [rows, vectors, heads, 2, dim_head]: from the state, and from the block so far */
+    real *log_sum;             /* [rows, kv_heads, vectors, heads / kv_heads]: of the softmax over the block so far */
+    size_t slices, chunks;     /* of vectors and of keys that are done */
 } brt_state_window;
 
 /* What a routed layer has chosen for the current part of the block, of which some tokens have been fed. */
@@ -31,6 +36,7 @@ struct brt_stream {
     size_t rows;
     bool no_states, no_memories;
     size_t filled;       /* tokens of the current block that have been fed */
+    bool stale;          /* the forms that are made of what is carried are to be made anew before the next token */
     uint64_t *position;  /* [rows] */
     uint64_t *past;      /* [rows]: full blocks of memory */
     size_t *first_key;   /* [rows]: brt_carried_first_key of past */
@@ -58,8 +64,21 @@ void brt_stream_forget_part(brt_stream *stream);
 /* What the current part chose, from its routes. */
 void brt_stream_choose_again(brt_stream *stream);
 
-/* Attention's form of the window's keys and of the states, from their raw forms: after a block, a reset, a load. */
-brt_status brt_stream_prepare(brt_stream *stream);
+/* Copies a result to where it is carried, and frees everything the tape made for it. */
+void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to);
+
+/* ---- states, by their index ----------------------------------------------------------------------------------- */
+
+/* For the layer that reads. */
+brt_keys brt_stream_state_keys(brt_stream *stream, size_t index);
+/* Its keys, from the state: before a block's first token. */
+void brt_stream_open_state(brt_stream *stream, size_t index);
+/* The parts of its write that the tokens so far make possible, and their number due. */
+void brt_stream_advance_state(brt_stream *stream, size_t index);
+/* The rest, after the block's last token. */
+void brt_stream_write_state(brt_stream *stream, size_t index);
+/* Everything that these ask of the tape. */
+void brt_stream_plan_state(brt_stream *stream, size_t index);
 
 /* Bytes of a stream with these options, without making it. */
 brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *options, uint64_t *bytes);
