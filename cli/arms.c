@@ -27,6 +27,8 @@ static const struct {
     {"alibi", "--position-encoding alibi", "a bias that falls with the distance"},
     {"no-positions", "--position-encoding none", "no positions"},
     {"compressed", "--use-compressed-mem true", "compressed memories behind the window"},
+    {"routed", "--routed-layers 2", "layer 2 looks up what has left the window"},
+    {"random-routes", "--routed-layers 2 --random-routes true", "layer 2 is given tokens at random from there"},
 };
 
 const char *arm_name_at(size_t index, const char **help)

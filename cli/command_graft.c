@@ -1,4 +1,4 @@
-/* brt graft: recurrent layers added to a trained model. */
+/* brt graft: recurrent layers and routed memories added to a trained model. */
 #define _GNU_SOURCE
 #include "commands.h"
 #include "model_arguments.h"
@@ -69,10 +69,11 @@ const cli_command cli_graft = {
     .positional = "MODEL OUT",
     .least = 2,
     .most = 2,
-    .summary = "add recurrent layers to a trained model",
+    .summary = "add recurrent layers and routed memories to a trained model",
     .description =
-        "Writes the model with the recurrent layers that --recurrent-layers names, for example to one that was trained "
-        "without any. At first it computes exactly what MODEL does: what is heard from the states has weights of 0. "
+        "Writes the model with the recurrent layers that --recurrent-layers names, and the routed memories of "
+        "--routed-layers, which it was trained without. At first it computes exactly what MODEL does: what is heard from "
+        "the states has weights of 0, and what is looked up a gate of 0. "
         "Training goes on with 'brt train --init OUT', on documents that are longer than the window.",
     .options = options,
     .model_options = true,

@@ -31,10 +31,17 @@ static void expect_same_logits(brt_model *source, brt_model *grafted)
 static void nothing_changes_at_first(void **state)
 {
     (void)state;
-    static const char *const layers[][2] = {{"[1]", "[1]"}, {"[2, 3]", "[2, 3]"}, {"[3, 2]", "[1, 1]"}};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const layers[][3] = {{"[1]", "[1]", "[]"},
+                                            {"[2, 3]", "[2, 3]", "[]"},
+                                            {"[3, 2]", "[1, 1]", "[]"},
+                                            {"[]", "[]", "[2]"},
+                                            {"[2]", "[2]", "[1, 3]"}};
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
         brt_model *source = make_model(plain), *grafted;
         brt_config *config = config_with(plain, layers[i][0], layers[i][1]);
+        assert_ok(brt_config_set(config, "routed_layers", layers[i][2]));
+        assert_ok(brt_config_set(config, "routes", "3"));
+        assert_ok(brt_config_set(config, "routed_tokens", "10"));
         assert_ok(brt_model_graft(&grafted, source, config, 7));
         expect_same_logits(source, grafted);
         brt_config_close(config);

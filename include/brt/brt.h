@@ -148,10 +148,10 @@ BRT_API brt_status brt_model_load(brt_model **out, const char *dir);
 /* Makes DIR where needed and writes config.json and model.safetensors there, each beside, synced and renamed: F32, and
  * what a quantized model holds as BF16 or I8 so, with a tensor NAME_scale [outputs] (F32) for NAME in I8. */
 BRT_API brt_status brt_model_save(const brt_model *model, const char *dir);
-/* A model with the weights of `source` and recurrent layers that it lacks: `config` is the source's but for what concerns
- * states (recurrent_layers, read_recurrent_layers, num_state_vectors, ...). At first its logits are the source's, bit by
- * bit, because what is heard from the new states has weights of 0; then it can be trained. BRT_ERROR_MISMATCH for a
- * configuration with which it would compute something else. */
+/* A model with the weights of `source` and recurrent layers or routed memories that it lacks: `config` is the source's
+ * but for what concerns these (recurrent_layers, num_state_vectors, routed_layers, ...). At first its logits are the
+ * source's, bit by bit, because what is heard from the new states has weights of 0, and what is looked up a gate of 0;
+ * then it can be trained. BRT_ERROR_MISMATCH for a configuration with which it would compute something else. */
 BRT_API brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_config *config, uint64_t seed);
 BRT_API void brt_model_close(brt_model *model);
 /* The checked configuration, owned by the model. */

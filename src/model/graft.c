@@ -1,5 +1,6 @@
-/* A trained model with recurrent layers added. Where they are read, to_out gets columns for what is heard from the
- * state, and these are 0: at first nothing of it reaches the residual stream, while its gradient does reach them. */
+/* A trained model with recurrent layers and routed memories added. Where a state is read, to_out gets columns for what is
+ * heard from it, and these are 0; so are the gates of a routed memory. At first nothing of either reaches the residual
+ * stream, while the gradient does reach them. */
 #include "model.h"
 
 #include <string.h>
@@ -9,8 +10,8 @@ static bool same_list(const brt_layer_list *a, const brt_layer_list *b)
     return a->count == b->count && memcmp(a->layer, b->layer, a->count * sizeof a->layer[0]) == 0;
 }
 
-/* What may be chosen anew: everything about states, and what only training uses. */
-static brt_config with_the_states_of(const brt_config *source, const brt_config *wanted)
+/* What may be chosen anew: everything about states and routed memories, and what only training uses. */
+static brt_config with_the_memories_of(const brt_config *source, const brt_config *wanted)
 {
     brt_config config = *source;
     config.recurrent_layers = wanted->recurrent_layers;
@@ -19,6 +20,13 @@ static brt_config with_the_states_of(const brt_config *source, const brt_config 
     config.state_gate_bias = wanted->state_gate_bias;
     config.recurrent_qk_rmsnorm = wanted->recurrent_qk_rmsnorm;
     config.qk_logit_scale = wanted->qk_logit_scale;
+    config.routed_layers = wanted->routed_layers;
+    config.routed_capacity = wanted->routed_capacity;
+    config.routed_dtype = wanted->routed_dtype;
+    config.routes = wanted->routes;
+    config.routed_tokens = wanted->routed_tokens;
+    config.route_every = wanted->route_every;
+    config.random_routes = wanted->random_routes;
     config.max_seq_len = wanted->max_seq_len;
     config.ignore_index = wanted->ignore_index;
     return config;
@@ -36,12 +44,14 @@ static bool same_json(const brt_config *a, const brt_config *b)
 /* Every layer must compute at first what it did. */
 static brt_status check(const brt_config *source, const brt_config *wanted)
 {
-    brt_config allowed = with_the_states_of(source, wanted);
+    brt_config allowed = with_the_memories_of(source, wanted);
     if (!same_json(&allowed, wanted))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "a graft changes recurrent layers and their states only; another argument "
-                                            "of the model differs");
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "a graft changes recurrent layers, their states and routed memories only; "
+                                            "another argument of the model differs");
     if (source->recurrent_layers.count && !same_list(&source->recurrent_layers, &wanted->recurrent_layers))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has recurrent layers already; they cannot be changed");
+    if (source->routed_layers.count && !same_list(&source->routed_layers, &wanted->routed_layers))
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has routed memories already; their layers cannot be changed");
     for (size_t layer = 0; layer < (size_t)source->depth; layer++) {
         bool before = brt_config_normalises(source, layer), after = brt_config_normalises(wanted, layer);
         if (before != after)
@@ -79,6 +89,16 @@ static brt_status take_parameter(brt_model *model, const brt_parameter *from)
     return BRT_OK;
 }
 
+/* Of a router that the source does not have. */
+static void close_new_gates(brt_model *model, const brt_model *source)
+{
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const brt_parameter *parameter = &model->parameters.items[i];
+        if (strstr(parameter->name, ".routed.gate") && !brt_parameters_find(&source->parameters, "%s", parameter->name))
+            memset(parameter->tensor.data, 0, parameter->tensor.count * sizeof(real));
+    }
+}
+
 brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_config *config, uint64_t seed)
 {
     brt_model *model;
@@ -86,6 +106,7 @@ brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_c
     brt_status status = check(&source->config, &model->config);
     for (size_t i = 0; i < source->parameters.count && status == BRT_OK; i++)
         status = take_parameter(model, &source->parameters.items[i]);
+    close_new_gates(model, source);
     if (status == BRT_OK)
         status = brt_parameters_refresh(&model->parameters, 1);
     if (status != BRT_OK) {

@@ -366,5 +366,5 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
     [[ "$output" == *"--init has a model of its own"* ]]
     run "$BRT" graft plain other --recurrent-layers 2 --depth 9
     [ "$status" -eq 1 ]
-    [[ "$output" == *"changes recurrent layers and their states only"* ]]
+    [[ "$output" == *"changes recurrent layers, their states and routed memories only"* ]]
 }
