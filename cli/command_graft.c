@@ -72,8 +72,8 @@ const cli_command cli_graft = {
     .summary = "add recurrent layers and routed memories to a trained model",
     .description =
         "Writes the model with the recurrent layers that --recurrent-layers names, and the routed memories of "
-        "--routed-layers, which it was trained without. At first it computes exactly what MODEL does: what is heard from "
-        "the states has weights of 0, and what is looked up a gate of 0. "
+        "--routed-layers, which it was trained without. At first it computes exactly what MODEL does: what is heard "
+        "from the states has weights of 0, and what is looked up a gate of 0. "
         "Training goes on with 'brt train --init OUT', on documents that are longer than the window.",
     .options = options,
     .model_options = true,

@@ -1,5 +1,5 @@
-/* A trained model with recurrent layers and routed memories added. Where a state is read, to_out gets columns for what is
- * heard from it, and these are 0; so are the gates of a routed memory. At first nothing of either reaches the residual
+/* A trained model with recurrent layers and routed memories added. Where a state is read, to_out gets columns for what
+ * is heard from it, and these are 0; so are the gates of a routed memory. At first nothing of either reaches the residual
  * stream, while the gradient does reach them. */
 #include "model.h"
 
