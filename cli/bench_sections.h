@@ -55,7 +55,7 @@ typedef struct bench_section {
     bench_table tables[bench_most_tables]; /* up to the first without a key */
 } bench_section;
 
-extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_decode;
+extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_shapes, bench_decode;
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);

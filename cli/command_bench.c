@@ -7,7 +7,7 @@
 
 /* In the order they run. */
 static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_attention, &bench_kernels,
-                                                &bench_decode};
+                                                &bench_shapes,  &bench_decode};
 
 enum { section_count = sizeof sections / sizeof sections[0] };
 
@@ -28,7 +28,7 @@ static const cli_option options[] = {
 
 static void set_defaults(void *arguments)
 {
-    *(bench_arguments *)arguments = (bench_arguments){.repeats = 5};
+    *(bench_arguments *)arguments = (bench_arguments){.repeats = 3};
 }
 
 /* ---- which sections ---------------------------------------------------------------------------------------------- */
@@ -84,9 +84,10 @@ static brt_status run_sections(bench *b, const cli_parsed *parsed)
     for (size_t i = 0; i < section_count; i++) {
         if (!is_wanted(parsed, b->arguments, sections[i]))
             continue;
-        CLI_TRY(sections[i]->run(b));
+        brt_status status = sections[i]->run(b);
         if (!b->arguments->json)
-            CLI_TRY(bench_print(b, sections[i]));
+            CLI_TRY(bench_print(b, sections[i])); /* what there is of a failed one, too */
+        CLI_TRY(status);
     }
     return b->arguments->json ? cli_print_json(json_incref(b->tables)) : BRT_OK;
 }
