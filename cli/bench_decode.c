@@ -9,7 +9,7 @@ typedef struct decoding {
     brt_stream *stream;
     int32_t *tokens;  /* [width] */
     float *logits;
-    double *seconds;  /* [width]: the least of each place in the block */
+    double *least;    /* [width], or NULL: seconds of each place in the block */
     size_t width;
 } decoding;
 
@@ -20,44 +20,56 @@ static brt_status decode_block(void *context)
         double start = cli_seconds_now();
         CLI_TRY(brt_stream_feed_last(d->stream, d->tokens + i, 1, d->logits));
         double seconds = cli_seconds_now() - start;
-        d->seconds[i] = d->seconds[i] == 0 || seconds < d->seconds[i] ? seconds : d->seconds[i];
+        if (d->least && (d->least[i] == 0 || seconds < d->least[i]))
+            d->least[i] = seconds;
     }
     return BRT_OK;
 }
 
-static brt_status measure(bench *b, const brt_model *model, const char *dtype, decoding *d)
+static brt_status time_blocks(const bench *b, decoding *d, int threads, bench_timing *out)
+{
+    bench_fill_tokens(d->tokens, d->width, b->num_tokens);
+    CLI_TRY(brt_stream_feed(d->stream, d->tokens, d->width, NULL));
+    return bench_time(threads, blocks, decode_block, d, out);
+}
+
+brt_status bench_time_decoding(const bench *b, const brt_model *model, int threads, double *least, bench_timing *out)
+{
+    brt_stream_options options = brt_stream_options_init();
+    decoding d = {.width = (size_t)brt_config_get(brt_model_config(model), "block_width"), .least = least};
+    options.threads = threads;
+    CLI_TRY(brt_stream_open(&d.stream, model, &options));
+    d.tokens = calloc(d.width, sizeof *d.tokens);
+    d.logits = calloc(b->num_tokens, sizeof *d.logits);
+    brt_status status = d.tokens && d.logits ? time_blocks(b, &d, threads, out) : cli_out_of_memory("the benchmark");
+    brt_stream_close(d.stream);
+    free(d.tokens);
+    free(d.logits);
+    return status;
+}
+
+static brt_status measure(bench *b, const brt_model *model, const char *dtype, double *least, size_t width)
 {
     bench_timing timing;
     brt_model_costs costs;
-    bench_fill_tokens(d->tokens, d->width, b->num_tokens);
     CLI_TRY(brt_model_measure(model, b->sample, b->segment, &costs));
-    CLI_TRY(brt_stream_feed(d->stream, d->tokens, d->width, NULL));
-    CLI_TRY(bench_time(b->arguments->threads, blocks, decode_block, d, &timing));
-    double gbytes = 1e-9 * (double)costs.decode_bytes_per_token * (double)d->width;
-    double median = bench_median(d->seconds, d->width), worst = d->seconds[d->width - 1];
+    CLI_TRY(bench_time_decoding(b, model, b->arguments->threads, least, &timing));
+    double gbytes = 1e-9 * (double)costs.decode_bytes_per_token * (double)width;
+    double median = bench_median(least, width), worst = least[width - 1];
     return bench_add(b, "decode",
                      json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "weights", dtype, "threads",
                                timing.machine.threads, "mbytes", 1e-6 * (double)costs.decode_bytes_per_token,
-                               "ms_per_token", 1e3 * timing.seconds / (double)d->width, "fraction_of_bandwidth",
+                               "ms_per_token", 1e3 * timing.seconds / (double)width, "fraction_of_bandwidth",
                                gbytes / timing.possible_gbytes, "least_ms_median", 1e3 * median,
                                "worst_over_median", worst / median));
 }
 
 static brt_status decode(bench *b, const brt_model *model, const char *dtype)
 {
-    brt_stream_options options = brt_stream_options_init();
-    decoding d = {.width = (size_t)brt_config_get(brt_model_config(model), "block_width")};
-    options.threads = b->arguments->threads;
-    CLI_TRY(brt_stream_open(&d.stream, model, &options));
-    d.tokens = calloc(d.width, sizeof *d.tokens);
-    d.logits = calloc(b->num_tokens, sizeof *d.logits);
-    d.seconds = calloc(d.width, sizeof *d.seconds);
-    brt_status status =
-        d.tokens && d.logits && d.seconds ? measure(b, model, dtype, &d) : cli_out_of_memory("the benchmark");
-    brt_stream_close(d.stream);
-    free(d.tokens);
-    free(d.logits);
-    free(d.seconds);
+    size_t width = (size_t)brt_config_get(brt_model_config(model), "block_width");
+    double *least = calloc(width, sizeof *least);
+    brt_status status = least ? measure(b, model, dtype, least, width) : cli_out_of_memory("the benchmark");
+    free(least);
     return status;
 }
 

@@ -55,7 +55,8 @@ typedef struct bench_section {
     bench_table tables[bench_most_tables]; /* up to the first without a key */
 } bench_section;
 
-extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_shapes, bench_decode;
+extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_shapes, bench_scaling,
+    bench_decode;
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);
@@ -89,5 +90,22 @@ typedef brt_status bench_work(void *context);
 brt_status bench_time(int threads, size_t repeats, bench_work *work, void *context, bench_timing *out);
 /* Sorts the values. */
 double bench_median(double *values, size_t count);
+
+/* ---- what several sections time ---------------------------------------------------------------------------------- */
+
+enum { bench_most_operations = 64 };
+
+/* Training steps, and where their time went: operations in no particular order. */
+typedef struct bench_steps {
+    bench_timing timing;
+    brt_profile_entry operations[bench_most_operations];
+    size_t count;
+} bench_steps;
+brt_status bench_time_training(const bench *b, const char *dtype, int threads, bench_steps *out);
+/* Forward and backward. */
+double bench_operation_seconds(const brt_profile_entry *entry);
+/* A block of single tokens of one stream, its end included; `least`, [block_width], or NULL, takes the least time of each
+ * place. */
+brt_status bench_time_decoding(const bench *b, const brt_model *model, int threads, double *least, bench_timing *out);
 
 #endif

@@ -7,7 +7,7 @@
 
 /* In the order they run. */
 static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_attention, &bench_kernels,
-                                                &bench_shapes,  &bench_decode};
+                                                &bench_shapes,  &bench_scaling,  &bench_decode};
 
 enum { section_count = sizeof sections / sizeof sections[0] };
 
@@ -116,8 +116,9 @@ const cli_command cli_bench = {
     .most = SIZE_MAX,
     .summary = "measure training and decoding against the machine",
     .description = "Measures by sections: machine (its peaks), training (a step: forward, backward, clip, update), "
-                   "attention (alone), kernels (each in every instruction set), decode (token by token). Without a "
-                   "name: machine, training and decode. "
+                   "attention (alone), kernels (each in every instruction set), shapes (training steps of many "
+                   "models over their rooflines), scaling (one thread against all), decode (token by token). Without "
+                   "a name: machine, training and decode. "
                    "The model is that of the preset reference unless another is described. What the machine can do at "
                    "that moment is measured before each thing timed, and fractions are of that; figures are medians.",
     .options = options,

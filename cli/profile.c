@@ -22,7 +22,9 @@ static void print_row(const brt_profile_entry *entry, double whole)
     fprintf(stderr, "%-16s %9llu %10.3f %10.3f %7.1f %%", entry->name, (unsigned long long)entry->calls,
             entry->forward_seconds, entry->backward_seconds, 100 * seconds / whole);
     if (entry->flops > 0 && seconds > 0)
-        fprintf(stderr, " %10.1f", 1e-9 * entry->flops / seconds);
+        fprintf(stderr, " %10.1f GFLOP/s", 1e-9 * entry->flops / seconds);
+    else if (entry->bytes > 0 && seconds > 0)
+        fprintf(stderr, " %10.1f GB/s", 1e-9 * entry->bytes / seconds);
     fputc('\n', stderr);
 }
 
@@ -36,7 +38,7 @@ void profile_print(const brt_trainer *trainer, double seconds)
     }
     qsort(entries, count, sizeof entries[0], by_time);
     fprintf(stderr, "%-16s %9s %10s %10s %9s %10s\n", "operation", "calls", "forward s", "backward s", "share",
-            "GFLOP/s");
+            "speed");
     for (size_t i = 0; i < count; i++)
         print_row(&entries[i], seconds);
     print_row(&rest, seconds);

@@ -358,11 +358,12 @@ BRT_API void brt_trainer_clear(brt_trainer *trainer);
 BRT_API brt_status brt_trainer_gradient(const brt_trainer *trainer, size_t index, float *out);
 /* Where the time of the trainer's segments with a gradient and of its updates went, since it was opened. */
 typedef struct brt_profile_entry {
-    const char *name;   /* an operation: "linear", "attention", ...; or "update": clipping, Adam, packing the weights.
-                           A static string */
+    const char *name;   /* an operation: "linear", "attention", ...; or a part of the updates: "gradient norm",
+                           "optimizer" (with the clipping), "packing" (of the weights). A static string */
     uint64_t calls;     /* forward, those of `recompute` among them */
-    double forward_seconds, backward_seconds; /* on the calling thread's clock; "update" has forward only */
+    double forward_seconds, backward_seconds; /* on the calling thread's clock; updates have forward only */
     double flops;       /* of matrix products, forward (as often as it ran) and backward */
+    double bytes;       /* of gradient norm and optimizer: what they must read and write */
 } brt_profile_entry;
 /* The index-th entry, in no particular order, of a trainer opened with `profile`; false past the last, or without. */
 BRT_API bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_profile_entry *out);

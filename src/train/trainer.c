@@ -397,23 +397,27 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     return BRT_OK;
 }
 
-static brt_status update(brt_trainer *trainer, float learning_rate, double *norm)
+/* Adds the time since *start, which becomes now, to a part's. */
+static void take_time(brt_trainer *trainer, brt_update_part part, double *start)
 {
-    double gradient_norm = brt_optimizer_norm(&trainer->optimizer);
+    double now = brt_seconds();
+    trainer->update_seconds[part] += now - *start;
+    *start = now;
+}
+
+brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
+{
+    double start = brt_seconds(), gradient_norm = brt_optimizer_norm(&trainer->optimizer);
+    take_time(trainer, BRT_UPDATE_NORM, &start);
     if (norm)
         *norm = gradient_norm;
     if (!isfinite(gradient_norm))
         return BRT_FAIL(BRT_ERROR_NUMERIC, "the norm of the gradient is not finite (%g)", gradient_norm);
     brt_optimizer_update(&trainer->optimizer, learning_rate, gradient_norm);
-    return brt_parameters_refresh(&trainer->model->parameters, trainer->options.threads);
-}
-
-brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm)
-{
-    double start = brt_seconds();
-    brt_status status = update(trainer, learning_rate, norm);
+    take_time(trainer, BRT_UPDATE_OPTIMIZER, &start);
+    brt_status status = brt_parameters_refresh(&trainer->model->parameters, trainer->options.threads);
+    take_time(trainer, BRT_UPDATE_PACKING, &start);
     trainer->updates++;
-    trainer->update_seconds += brt_seconds() - start;
     return status;
 }
 
@@ -425,22 +429,33 @@ void brt_trainer_clear(brt_trainer *trainer)
 
 /* ---- profile --------------------------------------------------------------------------------------------------- */
 
+static brt_profile_entry update_entry(const brt_trainer *trainer, brt_update_part part)
+{
+    static const char *const names[] = {"gradient norm", "optimizer", "packing"};
+    const brt_parameters *parameters = &trainer->model->parameters;
+    /* The norm reads the gradient; the optimizer reads and writes weights, gradient and what it keeps. */
+    double numbers[] = {(double)parameters->total,
+                        2 * (2 * (double)parameters->total + (double)trainer->optimizer.method->reals(parameters)), 0};
+    return (brt_profile_entry){.name = names[part],
+                               .calls = trainer->updates,
+                               .forward_seconds = trainer->update_seconds[part],
+                               .bytes = (double)trainer->updates * numbers[part] * sizeof(real)};
+}
+
 bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_profile_entry *out)
 {
     size_t count;
     const brt_op_time *times = brt_tape_times(trainer->record, &count);
-    if (!trainer->options.profile || index > count)
+    if (!trainer->options.profile || index >= count + BRT_UPDATE_PARTS)
         return false;
-    if (index == count) {
-        *out = (brt_profile_entry){.name = "update", .calls = trainer->updates,
-                                   .forward_seconds = trainer->update_seconds};
-        return true;
-    }
-    *out = (brt_profile_entry){.name = times[index].name,
-                               .calls = times[index].calls,
-                               .forward_seconds = times[index].forward_seconds,
-                               .backward_seconds = times[index].backward_seconds,
-                               .flops = times[index].flops + times[index].backward_flops};
+    if (index >= count)
+        *out = update_entry(trainer, (brt_update_part)(index - count));
+    else
+        *out = (brt_profile_entry){.name = times[index].name,
+                                   .calls = times[index].calls,
+                                   .forward_seconds = times[index].forward_seconds,
+                                   .backward_seconds = times[index].backward_seconds,
+                                   .flops = times[index].flops + times[index].backward_flops};
     return true;
 }
 

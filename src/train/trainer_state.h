@@ -5,6 +5,9 @@
 #include "optimizer.h"
 #include "segment.h"
 
+/* Parts of an update, for the profile. */
+typedef enum brt_update_part { BRT_UPDATE_NORM, BRT_UPDATE_OPTIMIZER, BRT_UPDATE_PACKING, BRT_UPDATE_PARTS } brt_update_part;
+
 struct brt_trainer {
     brt_model *model;
     brt_trainer_options options;
@@ -19,8 +22,8 @@ struct brt_trainer {
     uint64_t *past;    /* room for a segment: see brt_segment_run */
     size_t *first_key, *chosen_first_key;
     uint64_t *begin, *draw;
-    uint64_t updates;       /* and their time, for the profile */
-    double update_seconds;
+    uint64_t updates;
+    double update_seconds[BRT_UPDATE_PARTS]; /* of all updates */
 };
 
 #endif
