@@ -3,7 +3,8 @@
  * Why not OpenMP: its threads wait for work either asleep (waking them doubles the time of generating a token) or
  * spinning for milliseconds (a training run beside another program becomes 25 times slower, because waiting threads
  * keep working ones from the processors). Here a thread spins for some microseconds, the usual distance between two
- * loops, and then sleeps; where spinning was in vain it spins for less the next time. */
+ * loops, and then sleeps; where spinning was in vain it spins for less the next time. And a loop waits only for workers
+ * that take part: one that has no processor yet is not waited for, the others do its tasks. */
 #define _GNU_SOURCE
 #include "parallel.h"
 
@@ -23,6 +24,7 @@ enum {
     most_rounds = 2000, /* of spinning: 30 to 80 microseconds */
     least_rounds = 8,
     cache_line = 64,
+    open_gate = 1 << 16, /* more than there are threads */
 };
 
 typedef struct team team;
@@ -42,8 +44,9 @@ struct team {
     brt_task *task;
     void *context;
     size_t tasks;
+    int wanted;                             /* workers: those with a higher index stay out */
     alignas(cache_line) atomic_size_t next; /* the first task nobody has taken */
-    alignas(cache_line) atomic_int busy;    /* workers that have not finished */
+    alignas(cache_line) atomic_int gate;    /* workers in the loop, plus open_gate while more may enter */
     atomic_bool caller_asleep;
     int patience;         /* of the caller: rounds of spinning */
     atomic_bool over;     /* the team is dissolved */
@@ -110,6 +113,7 @@ static void sleep_for_orders(worker *w, unsigned done)
     pthread_mutex_unlock(&t->lock);
 }
 
+/* Until there is an order beyond those up to `done`. */
 static void await_orders(worker *w, unsigned done)
 {
     double start = brt_seconds();
@@ -118,9 +122,21 @@ static void await_orders(worker *w, unsigned done)
     be_patient(&w->patience, brt_seconds() - start < short_wait);
 }
 
-static void report_done(team *t)
+/* Into the loop at hand, which may be a later one than was ordered, or be over. What it is stands still while a worker is
+ * in it. */
+static bool enter(team *t)
 {
-    if (atomic_fetch_sub(&t->busy, 1) == 1 && atomic_load(&t->caller_asleep)) {
+    int gate = atomic_load(&t->gate);
+    while (gate & open_gate)
+        if (atomic_compare_exchange_weak(&t->gate, &gate, gate + 1))
+            return true;
+    return false;
+}
+
+/* The last one out of a closed loop has news for the caller. */
+static void leave(team *t)
+{
+    if (atomic_fetch_sub(&t->gate, 1) == 1 && atomic_load(&t->caller_asleep)) {
         pthread_mutex_lock(&t->lock);
         pthread_cond_signal(&t->finished);
         pthread_mutex_unlock(&t->lock);
@@ -131,12 +147,17 @@ static void *work(void *argument)
 {
     worker *w = argument;
     team *t = w->team;
-    for (unsigned done = 0;; done++) {
-        await_orders(w, done);
+    unsigned orders = 0;
+    for (;;) {
+        await_orders(w, orders);
+        orders = atomic_load(&w->orders);
         if (atomic_load(&t->over))
             return NULL;
-        take_tasks(t, w->index);
-        report_done(t);
+        if (!enter(t))
+            continue;
+        if (w->index <= t->wanted)
+            take_tasks(t, w->index);
+        leave(t);
     }
 }
 
@@ -214,7 +235,7 @@ static team *gather(int workers)
 static bool spin_for_workers(const team *t)
 {
     for (int round = 0; round < t->patience; round++) {
-        if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0)
+        if (atomic_load_explicit(&t->gate, memory_order_acquire) == 0)
             return true;
         pause_briefly();
     }
@@ -225,7 +246,7 @@ static void sleep_for_workers(team *t)
 {
     pthread_mutex_lock(&t->lock);
     atomic_store(&t->caller_asleep, true);
-    while (atomic_load(&t->busy) > 0)
+    while (atomic_load(&t->gate) > 0)
         pthread_cond_wait(&t->finished, &t->lock);
     atomic_store(&t->caller_asleep, false);
     pthread_mutex_unlock(&t->lock);
@@ -244,13 +265,15 @@ static void run_in_team(team *t, int workers, size_t tasks, brt_task *task, void
     t->task = task;
     t->context = context;
     t->tasks = tasks;
+    t->wanted = workers;
     atomic_store(&t->crowded, workers >= t->processors);
     atomic_store(&t->next, 0);
-    atomic_store(&t->busy, workers);
+    atomic_store(&t->gate, open_gate);
     for (int i = 0; i < workers; i++)
         give_order(t->worker[i]);
     take_tasks(t, 0);
-    await_workers(t);
+    if (atomic_fetch_sub(&t->gate, open_gate) > open_gate)
+        await_workers(t);
 }
 
 /* ---- loops ---------------------------------------------------------------------------------------------------- */

@@ -83,7 +83,7 @@ for figure in "with_states", "without_states", "cleared_every_segment":
 @test "the time by operation" {
     run --separate-stderr train profiled --steps 3 --profile
     [ "$status" -eq 0 ]
-    for entry in linear attention update "everything else"; do
+    for entry in linear attention optimizer "everything else"; do
         [[ "$stderr" == *"$entry"*" %"* ]]
     done
 }
