@@ -22,6 +22,11 @@ static const shape shapes[] = {
      1, 6},
     {"no recurrence",
      SIZES "\"max_seq_len\": 10, \"block_width\": 10, \"num_state_vectors\": 4, \"recurrent_layers\": []}", 2, 3},
+    {"routed memories that go round",
+     SIZES "\"max_seq_len\": 4, \"block_width\": 4, \"num_state_vectors\": 3, \"recurrent_layers\": [1],"
+           " \"routed_layers\": [2, 3], \"routed_capacity\": 12, \"routes\": 3, \"routed_tokens\": 5,"
+           " \"route_every\": 2}",
+     2, 5},
     {"narrow blocks",
      SIZES "\"max_seq_len\": 3, \"block_width\": 3, \"num_state_vectors\": 2, \"recurrent_layers\": [2],"
            " \"read_recurrent_layers\": [1]}",

@@ -1,0 +1,241 @@
+/* Models with a routed memory: what a full ring, a reset, a session and a checkpoint do, and what its routes learn. */
+#define _GNU_SOURCE
+#include "feeding.h"
+#include "model/stream_state.h"
+#include "train/checkpoint.h"
+#include "train/trainer_state.h"
+
+/* Two layers of 24 in blocks of 8; the memory keeps 20 tokens, in three units. */
+#define MODEL(more)                                                                                    \
+    "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 2, \"dim_head\": 6, \"heads\": 4, \"block_width\": 8,"   \
+    " \"max_seq_len\": 8, \"num_state_vectors\": 3, \"recurrent_layers\": [1], \"routed_layers\": [2],"    \
+    " \"routed_capacity\": 20, \"routes\": 2" more "}"
+
+enum { rows = 2, blocks = 9 };
+
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+/* As long as everything is chosen it does not matter how much could be, nor by which routes. */
+static void all_of_a_short_memory_is_attended_to(void **state)
+{
+    (void)state;
+    input exactly = make_input(make_model(MODEL(", \"routed_tokens\": 20")), rows, blocks);
+    input plenty = make_input(make_model(MODEL(", \"routed_tokens\": 50")), rows, blocks);
+    float *one = feed_at_once(&exactly), *other = feed_at_once(&plenty);
+    size_t count = rows * exactly.time * exactly.classes;
+    assert_true(difference(one, other, count) < 2e-6);
+    brt_tensor *route = exactly.model->routers[0].route;
+    for (size_t i = 0; i < route->count; i++)
+        route->data[i] = -route->data[i] + 1;
+    float *again = feed_at_once(&exactly);
+    assert_memory_equal(one, again, count * sizeof *one);
+    free(one);
+    free(other);
+    free(again);
+    close_input(&exactly);
+    close_input(&plenty);
+}
+
+/* Routes and what they choose depend on earlier tokens only, at the borders of blocks and of their parts, too. */
+static void no_token_changes_what_came_before(void **state)
+{
+    static const char *const models[] = {MODEL(", \"routed_tokens\": 3, \"route_every\": 4"),
+                                         MODEL(", \"routed_tokens\": 3, \"route_every\": 8"),
+                                         MODEL(", \"routed_tokens\": 3")};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        input in = make_input(make_model(models[i]), rows, 5);
+        float *before = feed_at_once(&in);
+        for (size_t t = 2 * in.width; t < in.time; t++) {
+            int32_t token = in.tokens[t];
+            in.tokens[t] = (token + 1) % (int32_t)in.classes;
+            float *after = feed_at_once(&in);
+            assert_true(same_logits(&in, before, after, 0, 0, t));
+            assert_false(same_logits(&in, before, after, 0, 0, in.time));
+            assert_true(same_logits(&in, before, after, 1, 0, in.time));
+            in.tokens[t] = token;
+            free(after);
+        }
+        free(before);
+        close_input(&in);
+    }
+}
+
+static void check_session(const input *in, size_t fed)
+{
+    brt_stream *saved = open_stream(in->model, rows), *loaded = open_stream(in->model, rows);
+    float *expected = new_logits(in), *found = new_logits(in);
+    feed_range(saved, in, 0, fed, NULL);
+    assert_ok(brt_stream_save(saved, "session", NULL));
+    assert_ok(brt_stream_load(loaded, "session", NULL));
+    feed_range(saved, in, fed, in->time - fed, expected);
+    feed_range(loaded, in, fed, in->time - fed, found);
+    assert_memory_equal(expected, found, rows * in->time * in->classes * sizeof *found);
+    brt_stream_close(saved);
+    brt_stream_close(loaded);
+    free(expected);
+    free(found);
+}
+
+/* Of every type of storage, at every position of a block, while it fills and when it has gone round. */
+static void a_session_keeps_a_full_memory(void **state)
+{
+    static const char *const models[] = {
+        MODEL(", \"routed_tokens\": 3, \"route_every\": 4, \"routed_dtype\": \"f32\""),
+        MODEL(", \"routed_tokens\": 3, \"route_every\": 4, \"routed_dtype\": \"bf16\""),
+        MODEL(", \"routed_tokens\": 3, \"routed_dtype\": \"int8\""),
+    };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        input in = make_input(make_model(models[i]), rows, blocks);
+        for (size_t t = 0; t < in.time; t += t < 7 * in.width ? in.width : 1)
+            check_session(&in, t);
+        close_input(&in);
+    }
+}
+
+/* A row that remembers more than the file's memories hold. */
+static void a_session_cannot_remember_what_is_not_there(void **state)
+{
+    (void)state;
+    input in = make_input(make_model(MODEL("")), rows, blocks);
+    brt_stream *stream = open_stream(in.model, rows);
+    feed_range(stream, &in, 0, in.width, NULL);
+    stream->past[1] = 1000;
+    assert_ok(brt_stream_save(stream, "session", NULL));
+    expect_failure(brt_stream_load(stream, "session", NULL), BRT_ERROR_FORMAT, "20 routed tokens");
+    brt_stream_close(stream);
+    close_input(&in);
+}
+
+/* Letting a row's document go moves no memory. */
+static void a_reset_writes_nothing(void **state)
+{
+    (void)state;
+    input in = make_input(make_model(MODEL(", \"routed_tokens\": 3")), rows, blocks);
+    brt_stream *stream = open_stream(in.model, rows);
+    feed_range(stream, &in, 0, 8 * in.width, NULL);
+    const brt_ring *ring = &stream->rings[0];
+    size_t bytes = ring->shape.slots * rows * 6 * sizeof(uint16_t);
+    void *before = malloc(bytes);
+    memcpy(before, ring->key.data, bytes);
+    assert_ok(brt_stream_reset(stream, 1));
+    assert_memory_equal(before, ring->key.data, bytes);
+    assert_int_equal(ring->end, 8 * in.width);
+    assert_int_equal(brt_routed_remembered(&in.model->config, stream->past[0]), 20);
+    assert_int_equal(brt_routed_remembered(&in.model->config, stream->past[1]), 0);
+    free(before);
+    brt_stream_close(stream);
+    close_input(&in);
+}
+
+/* ---- training ------------------------------------------------------------------------------------------ */
+
+static brt_trainer *open_trainer(brt_model *model, bool recompute)
+{
+    brt_trainer_options options = brt_trainer_options_init();
+    options.rows = rows;
+    options.segment_blocks = 3;
+    options.recompute = recompute;
+    options.xl_memories_dropout = options.state_dropout = 0.3f;
+    brt_trainer *trainer;
+    assert_ok(brt_trainer_open(&trainer, model, &options));
+    return trainer;
+}
+
+/* Three blocks, then an update. */
+static double run(brt_trainer *trainer, uint64_t number)
+{
+    const brt_model *model = trainer->model;
+    size_t time = 3 * config_of(model, "block_width");
+    int32_t *tokens = draw_tokens(model, rows * time, number), *targets = draw_tokens(model, rows * time, number + 100);
+    const bool reset[rows] = {false, number == 4};
+    brt_segment segment = {.time = time, .tokens = tokens, .targets = targets, .weight = 1, .reset = reset};
+    double loss;
+    assert_ok(brt_trainer_segment(trainer, &segment, &loss, NULL));
+    free(tokens);
+    free(targets);
+    return loss;
+}
+
+static void expect_resumption(bool recompute)
+{
+    static const char json[] = MODEL(", \"routed_tokens\": 3, \"route_every\": 4, \"routed_dtype\": \"int8\"");
+    brt_model *model = make_model(json), *other = make_model(json);
+    brt_trainer *trainer = open_trainer(model, recompute), *resumed = open_trainer(other, recompute);
+    json_t *state = json_object();
+    for (uint64_t i = 0; i < 6; i++) {
+        run(trainer, i);
+        assert_ok(brt_trainer_update(trainer, 1e-2f, NULL));
+    }
+    assert_ok(brt_checkpoint_save(trainer, state, "checkpoint"));
+    run(resumed, 50);
+    assert_ok(brt_trainer_update(resumed, 1e-2f, NULL));
+    assert_ok(brt_checkpoint_load(resumed, "checkpoint"));
+    for (uint64_t i = 6; i < 12; i++) {
+        assert_true(run(trainer, i) == run(resumed, i));
+        assert_ok(brt_trainer_update(trainer, 1e-2f, NULL));
+        assert_ok(brt_trainer_update(resumed, 1e-2f, NULL));
+    }
+    json_decref(state);
+    brt_trainer_close(trainer);
+    brt_trainer_close(resumed);
+    brt_model_close(model);
+    brt_model_close(other);
+}
+
+static void a_checkpoint_keeps_a_full_memory(void **state)
+{
+    (void)state;
+    expect_resumption(false);
+    expect_resumption(true);
+}
+
+static bool has_gradient(const brt_trainer *trainer, const char *name)
+{
+    const brt_parameter *parameter = brt_parameters_find(&trainer->model->parameters, "layers.%s", name);
+    assert_non_null(parameter);
+    for (size_t i = 0; i < parameter->tensor.count; i++)
+        if (parameter->tensor.gradient[i] != 0)
+            return true;
+    return false;
+}
+
+/* What routes are made of, the states included, learns what to look up; chosen at random, nothing of it does. */
+static void routes_learn_through_what_they_choose(void **state)
+{
+    static const char *const names[] = {"1.0.routed.route", "1.0.routed.from_states.weight",
+                                        "1.0.routed.from_input.weight", "1.0.routed.temperature",
+                                        "1.0.routed.state_norm.gamma"};
+    static const char *const models[] = {
+        MODEL(", \"routed_tokens\": 3, \"route_every\": 4"),
+        MODEL(", \"routed_tokens\": 3, \"route_every\": 4, \"random_routes\": true"),
+    };
+    (void)state;
+    for (int random = 0; random < 2; random++) {
+        brt_model *model = make_model(models[random]);
+        brt_trainer *trainer = open_trainer(model, false);
+        for (uint64_t i = 0; i < 3; i++)
+            run(trainer, i);
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+            if (has_gradient(trainer, names[i]) == random)
+                fail_msg("%s has %s gradient", names[i], random ? "a" : "no");
+        assert_true(has_gradient(trainer, "1.0.routed.gate") && has_gradient(trainer, "1.0.routed.null_key"));
+        brt_trainer_close(trainer);
+        brt_model_close(model);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_of_a_short_memory_is_attended_to),
+        cmocka_unit_test(no_token_changes_what_came_before),
+        cmocka_unit_test(a_session_keeps_a_full_memory),
+        cmocka_unit_test(a_session_cannot_remember_what_is_not_there),
+        cmocka_unit_test(a_reset_writes_nothing),
+        cmocka_unit_test(a_checkpoint_keeps_a_full_memory),
+        cmocka_unit_test(routes_learn_through_what_they_choose),
+    };
+    return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);
+}
