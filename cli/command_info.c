@@ -35,13 +35,14 @@ typedef enum part {
     part_embedding,
     part_attention,
     part_recurrence,
+    part_routing,
     part_compression,
     part_feed_forward,
     part_output,
     part_count
 } part;
 
-static const char *const part_names[part_count] = {"embedding",   "attention",    "recurrence",
+static const char *const part_names[part_count] = {"embedding",   "attention",    "recurrence", "routing",
                                                    "compression", "feed-forward", "output"};
 
 typedef struct description {
@@ -79,6 +80,8 @@ static part part_of(const char *name)
     unsigned place;
     if (strstr(name, "state_container."))
         return part_recurrence;
+    if (strstr(name, ".routed."))
+        return part_routing;
     if (strncmp(name, "mem_manager.", 12) == 0)
         return part_compression;
     if (sscanf(name, "layers.%*u.%u.", &place) == 1)
@@ -133,10 +136,11 @@ static brt_status print_json(const description *d)
     json_t *config;
     CLI_TRY(config_json(d, &config));
     return cli_print_json(json_pack(
-        "{s:o, s:I, s:o, s:I, s:I, s:I, s:I, s:o}", "config", config, "parameters", (json_int_t)c->parameters,
+        "{s:o, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "config", config, "parameters", (json_int_t)c->parameters,
         "parameters_by_part", parts_json(d), "parameter_bytes", (json_int_t)c->parameter_bytes, "flops_per_token",
         (json_int_t)c->flops_per_token, "decode_bytes_per_token", (json_int_t)c->decode_bytes_per_token, "stream_bytes",
-        (json_int_t)c->stream_bytes, "training_bytes", d->training_bytes ? json_integer((json_int_t)d->training_bytes) : json_null()));
+        (json_int_t)c->stream_bytes, "routed_bytes", (json_int_t)c->routed_bytes, "training_bytes",
+        d->training_bytes ? json_integer((json_int_t)d->training_bytes) : json_null()));
 }
 
 static brt_status print_config(const description *d)
@@ -166,6 +170,8 @@ static brt_status print_text(const description *d, const info_arguments *a)
     printf("\nforward FLOPs per token    %s\n", cli_count((double)c->flops_per_token));
     printf("memory of the weights      %s\n", cli_bytes(c->parameter_bytes));
     printf("memory of a stream         %s beside the weights\n", cli_bytes(c->stream_bytes));
+    if (c->routed_bytes)
+        printf("  of routed memories       %s when they are full\n", cli_bytes(c->routed_bytes));
     if (d->training_bytes)
         printf("memory of training         %s beside the weights, with %zu rows of %zu blocks\n",
                cli_bytes(d->training_bytes), a->batch, a->segment_blocks);

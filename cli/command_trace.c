@@ -74,8 +74,9 @@ const cli_command cli_trace = {
     .description =
         "Feeds tokens to the model in DIR as chained calls, memories and states of one going into the next. Writes "
         "logits.K [batch, time, vocabulary], memories.K.L [2, batch, keys, dim_head] of layer L from 0, and states.K.I "
-        "[batch, vectors, dim] of recurrent layer I, all after call K. After a call that ends inside a block, memories "
-        "and states are those of the last full block.",
+        "[batch, vectors, dim] of recurrent layer I, all after call K, and routed.K.I [2, batch, tokens, dim_head] of the "
+        "I-th routed memory. After a call that ends inside a block, memories and states are those of the last full "
+        "block.",
     .options = options,
     .arguments_size = sizeof(trace_arguments),
     .set_defaults = set_defaults,

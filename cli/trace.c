@@ -10,7 +10,7 @@
 
 /* Sizes of a model as the tensors have them. */
 typedef struct sizes {
-    size_t rows, num_tokens, depth, dim, key_width, states, vectors, segment;
+    size_t rows, num_tokens, depth, dim, key_width, states, vectors, routed, segment;
 } sizes;
 
 static sizes sizes_of(const brt_model *model, size_t rows)
@@ -23,6 +23,7 @@ static sizes sizes_of(const brt_model *model, size_t rows)
                    .key_width = (size_t)(brt_config_get(c, "kv_heads") * brt_config_get(c, "dim_head")),
                    .states = (size_t)brt_config_get(c, "recurrent_layers"),
                    .vectors = (size_t)brt_config_get(c, "num_state_vectors"),
+                   .routed = (size_t)brt_config_get(c, "routed_layers"),
                    .segment = (size_t)brt_config_get(c, "max_seq_len")};
 }
 
@@ -75,12 +76,31 @@ static brt_status add_state(const carrier *c, const sizes *s, size_t call, size_
     return status;
 }
 
+static brt_status add_routed(const carrier *c, const sizes *s, size_t call, size_t index, brt_tensors *out)
+{
+    char name[64];
+    size_t length = c->stream ? brt_stream_routed_length(c->stream) : brt_trainer_routed_length(c->trainer);
+    size_t shape[] = {2, s->rows, length, s->key_width};
+    float *values = allocate(2 * s->rows * length, s->key_width);
+    if (!values)
+        return cli_out_of_memory("routed memories");
+    snprintf(name, sizeof name, "routed.%zu.%zu", call, index);
+    brt_status status =
+        c->stream ? brt_stream_routed(c->stream, index, values) : brt_trainer_routed(c->trainer, index, values);
+    if (status == BRT_OK)
+        status = brt_tensors_add(out, name, 4, shape, values);
+    free(values);
+    return status;
+}
+
 static brt_status add_carried(const carrier *c, const sizes *s, size_t call, brt_tensors *out)
 {
     for (size_t layer = 0; layer < s->depth; layer++)
         CLI_TRY(add_memory(c, s, call, layer, out));
     for (size_t index = 0; index < s->states; index++)
         CLI_TRY(add_state(c, s, call, index, out));
+    for (size_t index = 0; index < s->routed; index++)
+        CLI_TRY(add_routed(c, s, call, index, out));
     return BRT_OK;
 }
 

@@ -1,7 +1,9 @@
-/* The gradient of looking up a long memory: that of the soft choice, whose weights multiply the values that were taken,
- * against finite differences of its formula. */
+/* Looking up a long memory. Its gradient: that of the soft choice, whose weights multiply the values that were taken,
+ * against finite differences of its formula. And what attends to it, joined with attention to a window: where all is
+ * chosen, one attention to everything. */
 #include "gradient_check.h"
 
+#include "ops/attention.h"
 #include "ops/route.h"
 
 enum { batch = 2, readers = 2, items = batch * readers, routes = 2, heads = 2, dim = 5, slots = 80, tokens = 12 };
@@ -185,8 +187,101 @@ static void gradients_are_those_of_the_soft_choice(void **state)
     check_gradients(BRT_RING_INT8);
 }
 
+/* ---- dense attention ------------------------------------------------------------------------------------------ */
+
+enum { queries = 4, near_keys = 7, few = 9 }; /* of the window; positions remembered */
+
+static const double scale = 0.7;
+
+/* Head h of one query over the null key, what row 0 remembers, and the window, one after the other. */
+static void attend_to_everything(const fixture *f, const real *query, size_t h, const real *near_key,
+                                 const real *near_value, real *out)
+{
+    real key[1 + few + near_keys][dim], value[1 + few + near_keys][dim], weights[1 + few + near_keys], sum = 0;
+    memcpy(key[0], f->null_key + h * dim, sizeof key[0]);
+    memcpy(value[0], f->null_value + h * dim, sizeof value[0]);
+    for (size_t i = 0; i < few; i++) {
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.key, 0, h, f->begin[0] + i, key[1 + i]);
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.value, 0, h, f->begin[0] + i, value[1 + i]);
+    }
+    memcpy(key[1 + few], near_key + h * near_keys * dim, sizeof key[0] * near_keys);
+    memcpy(value[1 + few], near_value + h * near_keys * dim, sizeof value[0] * near_keys);
+    for (size_t i = 0; i < 1 + few + near_keys; i++)
+        sum += weights[i] = exp(scale * dot(dim, query, key[i]));
+    for (size_t d = 0; d < dim; d++) {
+        out[d] = 0;
+        for (size_t i = 0; i < 1 + few + near_keys; i++)
+            out[d] += weights[i] / sum * value[i][d];
+    }
+}
+
+static brt_heard attend(brt_tape *tape, real *query, brt_tensor *key, brt_tensor *value, const size_t *first_key)
+{
+    brt_heard heard = {brt_tape_tensor(tape, BRT_SHAPE(1, queries, heads * dim)),
+                       brt_tape_tensor(tape, BRT_SHAPE(heads, queries, 1))};
+    brt_attention how = {.key_heads = heads,
+                         .heads = 1,
+                         .scale = scale,
+                         .first_key = first_key,
+                         .log_sum_exp = heard.log_sum_exp,
+                         .out_row = heads * dim,
+                         .out_head = dim};
+    brt_op_attention(tape, brt_tape_external(tape, query, NULL, BRT_SHAPE(heads, queries, 1, dim)), key, value, &how,
+                     heard.out);
+    return heard;
+}
+
+/* out [queries, heads, dim] of the joined attentions of row 0. */
+static void join_near_and_far(brt_tape *tape, fixture *f, real *query, real *near_key, real *near_value, real *out)
+{
+    static real gate[heads] = {1, 1};
+    static const size_t first_key[1] = {tokens - few};
+    brt_routed far = brt_op_route(tape, brt_tape_external(tape, f->route, NULL, BRT_SHAPE(1, routes * dim)),
+                                  brt_tape_external(tape, f->temperature, NULL, BRT_SHAPE(routes)),
+                                  brt_tape_external(tape, f->null_key, NULL, BRT_SHAPE(routes, dim)),
+                                  brt_tape_external(tape, f->null_value, NULL, BRT_SHAPE(routes, dim)), &f->how);
+    brt_heard one = attend(tape, query, brt_tape_external(tape, near_key, NULL, BRT_SHAPE(heads, near_keys, dim)),
+                           brt_tape_external(tape, near_value, NULL, BRT_SHAPE(heads, near_keys, dim)), NULL);
+    brt_heard other = attend(tape, query, far.key, far.value, first_key);
+    brt_tensor *joined = brt_tape_tensor(tape, BRT_SHAPE(1, queries, heads * dim));
+    brt_op_join(tape, &one, &other, brt_tape_external(tape, gate, NULL, BRT_SHAPE(heads)), joined, 0);
+    if (brt_tape_running(tape))
+        memcpy(out, joined->data, joined->count * sizeof *out);
+    brt_tape_rewind(tape);
+}
+
+static void a_short_memory_is_attended_to_as_the_window_is(void **state)
+{
+    static fixture f;
+    brt_tape *tape;
+    real *query = draw(heads * queries * dim, 20), *near_key = draw(heads * near_keys * dim, 21);
+    real *near_value = draw(heads * near_keys * dim, 22), out[queries * heads * dim], expected[dim];
+    (void)state;
+    open_fixture(&f, BRT_RING_BF16);
+    f.how.readers = 1;
+    f.begin[0] = slots - few;
+    assert_ok(brt_tape_create(&tape, chosen_kernels(), 1));
+    join_near_and_far(tape, &f, query, near_key, near_value, out);
+    assert_ok(brt_tape_commit(tape));
+    join_near_and_far(tape, &f, query, near_key, near_value, out);
+    for (size_t t = 0; t < queries; t++)
+        for (size_t h = 0; h < heads; h++) {
+            attend_to_everything(&f, query + (h * queries + t) * dim, h, near_key, near_value, expected);
+            for (size_t d = 0; d < dim; d++)
+                assert_true(fabs(expected[d] - out[(t * heads + h) * dim + d]) < 1e-13);
+        }
+    brt_tape_close(tape);
+    brt_ring_close(&f.ring);
+    free(query);
+    free(near_key);
+    free(near_value);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_are_those_of_the_soft_choice)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_those_of_the_soft_choice),
+        cmocka_unit_test(a_short_memory_is_attended_to_as_the_window_is),
+    };
     return cmocka_run_group_tests_name("double routing", tests, NULL, NULL);
 }

@@ -129,6 +129,36 @@ static void a_reset_writes_nothing(void **state)
     close_input(&in);
 }
 
+/* What a layer had as memory, keys of length 1, is in the routed memory a block later; nothing of it after a reset. */
+static void a_memory_goes_on_as_routed(void **state)
+{
+    enum { width = 8, head = 6 };
+    float memory[2][rows][width][head], routed[2][rows][width][head];
+    (void)state;
+    input in = make_input(make_model(MODEL(", \"routed_dtype\": \"f32\"")), rows, 3);
+    brt_stream *stream = open_stream(in.model, rows);
+    feed_range(stream, &in, 0, width, NULL);
+    assert_int_equal(brt_stream_routed_length(stream), 0);
+    assert_ok(brt_stream_memories(stream, 1, memory[0][0][0]));
+    feed_range(stream, &in, width, width, NULL);
+    assert_int_equal(brt_stream_routed_length(stream), width);
+    assert_ok(brt_stream_reset(stream, 1));
+    assert_ok(brt_stream_routed(stream, 0, routed[0][0][0]));
+    for (size_t i = 0; i < width; i++) {
+        double length = 0;
+        for (size_t d = 0; d < head; d++)
+            length += (double)memory[0][0][i][d] * (double)memory[0][0][i][d];
+        for (size_t d = 0; d < head; d++) {
+            assert_true(fabs((double)memory[0][0][i][d] / sqrt(length) - (double)routed[0][0][i][d]) < 1e-6);
+            assert_true(memory[1][0][i][d] == routed[1][0][i][d]);
+            assert_true(routed[0][1][i][d] == 0 && routed[1][1][i][d] == 0);
+        }
+    }
+    expect_failure(brt_stream_routed(stream, 1, routed[0][0][0]), BRT_ERROR_ARGUMENT, "no routed memory 1");
+    brt_stream_close(stream);
+    close_input(&in);
+}
+
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 static brt_trainer *open_trainer(brt_model *model, bool recompute)
@@ -234,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_session_keeps_a_full_memory),
         cmocka_unit_test(a_session_cannot_remember_what_is_not_there),
         cmocka_unit_test(a_reset_writes_nothing),
+        cmocka_unit_test(a_memory_goes_on_as_routed),
         cmocka_unit_test(a_checkpoint_keeps_a_full_memory),
         cmocka_unit_test(routes_learn_through_what_they_choose),
     };

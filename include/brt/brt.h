@@ -180,7 +180,8 @@ BRT_API brt_status brt_model_parameter(const brt_model *model, size_t index, brt
 typedef struct brt_model_costs {
     uint64_t parameters;             /* numbers */
     uint64_t parameter_bytes;        /* of them, as the model holds them, without the copies it packs for products */
-    uint64_t stream_bytes;           /* of one stream of one row: windows, states and working memory */
+    uint64_t stream_bytes;           /* of one stream of one row: windows, states, working and routed memory */
+    uint64_t routed_bytes;           /* of those, routed memories, full */
     uint64_t flops_per_token;        /* forward, matrix products, as the reference computes them (masked scores, too):
                                         of a block that has a memory, its write of the states included, per token */
     uint64_t train_flops_per_sample; /* forward and backward of one row's sample, likewise */
@@ -231,6 +232,11 @@ BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, f
 /* index counts the recurrent layers in ascending order, from 0; out is [rows, num_state_vectors, dim]: the state that
  * the current block reads. */
 BRT_API brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out);
+/* Tokens that the row with the most of them remembers in routed memories; 0 without. */
+BRT_API size_t brt_stream_routed_length(const brt_stream *stream);
+/* index counts the routed layers in ascending order, from 0; out is [2, rows, routed_length, kv_heads * dim_head]: keys of
+ * length 1, then values, as the memory keeps them, the newest last; 0 before what a row remembers. */
+BRT_API brt_status brt_stream_routed(const brt_stream *stream, size_t index, float *out);
 /* Writes a session file, beside and renamed. It holds the whole timeline, its partial block included; loading continues
  * it exactly, with the weights that made it and no others. `note` is the caller's own UTF-8 text kept with it (NULL:
  * ""). */
@@ -372,6 +378,9 @@ BRT_API bool brt_trainer_profile(const brt_trainer *trainer, size_t index, brt_p
 BRT_API size_t brt_trainer_memory_length(const brt_trainer *trainer);
 BRT_API brt_status brt_trainer_memories(const brt_trainer *trainer, size_t layer, float *out);
 BRT_API brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *out);
+/* In the shapes of brt_stream_routed_length and brt_stream_routed. */
+BRT_API size_t brt_trainer_routed_length(const brt_trainer *trainer);
+BRT_API brt_status brt_trainer_routed(const brt_trainer *trainer, size_t index, float *out);
 
 /* ---- run: a training run in a directory ------------------------------------------------------------------------ */
 

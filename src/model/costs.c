@@ -48,14 +48,26 @@ static uint64_t forward_flops(const brt_config *config, const block_flops *block
     return flops;
 }
 
-/* Weights that only a block's end uses. */
-static bool writes_a_state(const char *name)
+/* Of the routers of a block, with routed memories that are full. */
+static uint64_t routing_flops(const brt_config *c)
 {
-    static const char *const ends[] = {"q_from_state.weight", "state_to_q.weight", "state_to_kv.weight",
-                                       "to_state_out.weight", "state_out_to_gate.weight"};
-    const char *part = strstr(name, "state_container.");
-    for (size_t i = 0; part && i < sizeof ends / sizeof ends[0]; i++)
-        if (strcmp(part + strlen("state_container."), ends[i]) == 0)
+    uint64_t width = (uint64_t)c->block_width, dim_head = (uint64_t)c->dim_head, routes = (uint64_t)c->routes;
+    uint64_t inputs = c->recurrent_layers.count * (uint64_t)c->dim + (c->route_every ? (uint64_t)c->dim : 0);
+    uint64_t parts = c->route_every ? width / (uint64_t)c->route_every : 1;
+    uint64_t choice = 2 * routes * dim_head * (inputs + (uint64_t)c->routed_capacity);
+    return c->routed_layers.count *
+           (parts * choice + 4 * width * (uint64_t)c->heads * dim_head * ((uint64_t)c->routed_tokens + 1));
+}
+
+/* Weights that are used once for several tokens: what only a block's end uses, and what makes routes. */
+static bool is_for_blocks(const char *name)
+{
+    static const char *const ends[] = {".q_from_state.weight",      ".state_to_q.weight",  ".state_to_kv.weight",
+                                       ".to_state_out.weight",      ".state_out_to_gate.weight",
+                                       ".routed.from_states.weight", ".routed.from_input.weight"};
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (length > strlen(ends[i]) && strcmp(name + length - strlen(ends[i]), ends[i]) == 0)
             return true;
     return false;
 }
@@ -65,7 +77,7 @@ static uint64_t decode_bytes(const brt_model *model)
     uint64_t bytes = 0;
     for (size_t i = 0; i < model->parameters.count; i++) {
         const brt_parameter *parameter = &model->parameters.items[i];
-        if (parameter->decays && !writes_a_state(parameter->name))
+        if (parameter->decays && !is_for_blocks(parameter->name))
             bytes += brt_parameter_bytes(parameter);
     }
     return bytes;
@@ -96,10 +108,11 @@ brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_
         out->parameter_bytes += brt_parameter_bytes(&model->parameters.items[i]);
     }
     out->flops_per_token = forward_flops(config, &block, full) - forward_flops(config, &block, full - 1);
-    out->flops_per_token /= width;
+    out->flops_per_token = (out->flops_per_token + routing_flops(config)) / width;
     /* Backward is twice forward, but for the write at a segment's end, whose result is carried detached. */
     out->train_flops_per_sample = forward + 2 * (forward - segments * block.state_write);
     out->decode_bytes_per_token = decode_bytes(model);
+    out->routed_bytes = brt_routed_rings_bytes(config, 1, 0);
     brt_stream_options options = brt_stream_options_init();
     return brt_stream_measure(model, &options, &out->stream_bytes);
 }

@@ -4,6 +4,7 @@
 #include "../ops/compression.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Temperatures are learned as factors of this one: scores of unrelated keys then differ by 1, as the inverse root of
  * 64 dimensions times 8 does. */
@@ -179,4 +180,26 @@ size_t brt_routed_remembered(const brt_config *config, uint64_t past)
     uint64_t most = capacity / (uint64_t)config->block_width + 1;
     return (size_t)(blocks < most ? brt_min_size((size_t)(blocks * (uint64_t)config->block_width), (size_t)capacity)
                                   : capacity);
+}
+
+void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t row, size_t count, size_t length,
+                     real *keys, real *values)
+{
+    size_t heads = ring->shape.heads, dim = ring->shape.dim, none = length - count;
+    memset(keys, 0, none * heads * dim * sizeof *keys);
+    memset(values, 0, none * heads * dim * sizeof *values);
+    for (size_t i = none; i < length; i++)
+        for (size_t head = 0; head < heads; head++) {
+            uint64_t position = ring->end - (length - i);
+            brt_ring_copy(ring, kernels, &ring->key, row, head, position, keys + (i * heads + head) * dim);
+            brt_ring_copy(ring, kernels, &ring->value, row, head, position, values + (i * heads + head) * dim);
+        }
+}
+
+brt_status brt_routed_check(const brt_config *config, size_t index)
+{
+    if (index < config->routed_layers.count)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no routed memory %zu: the model has %zu", index,
+                    config->routed_layers.count);
 }

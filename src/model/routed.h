@@ -59,6 +59,12 @@ brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t rows, size
 brt_status brt_routed_rings_create(brt_ring **rings, const brt_config *config, size_t rows, size_t blocks);
 void brt_routed_rings_close(brt_ring *rings, const brt_config *config);
 uint64_t brt_routed_rings_bytes(const brt_config *config, size_t rows, size_t blocks);
+/* One row of a ring: the newest `count` positions to the end of [length, heads * dim], keys and values apart, zeros before
+ * them. */
+void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t row, size_t count, size_t length,
+                     real *keys, real *values);
+/* The sentence of a routed memory that is not there. */
+brt_status brt_routed_check(const brt_config *config, size_t index);
 /* Positions that a row remembers after `past` full blocks: all but those of the last one. */
 size_t brt_routed_remembered(const brt_config *config, uint64_t past);
 

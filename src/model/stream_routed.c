@@ -134,3 +134,23 @@ void brt_stream_choose_again(brt_stream *stream)
         brt_tape_rewind(stream->tape);
     }
 }
+
+size_t brt_stream_routed_length(const brt_stream *stream)
+{
+    size_t most = 0;
+    for (size_t row = 0; stream->model->routed && row < stream->rows; row++)
+        most = brt_max_size(most, brt_routed_remembered(&stream->model->config, stream->past[row]));
+    return most;
+}
+
+brt_status brt_stream_routed(const brt_stream *stream, size_t index, float *out)
+{
+    const brt_config *config = &stream->model->config;
+    size_t length = brt_stream_routed_length(stream), row_reals = length * brt_carried_raw_width(config) / 2;
+    BRT_TRY(brt_routed_check(config, index));
+    for (size_t row = 0; row < stream->rows; row++)
+        brt_routed_copy(&stream->rings[index], stream->model->kernels, row,
+                        brt_routed_remembered(config, stream->past[row]), length, out + row * row_reals,
+                        out + (stream->rows + row) * row_reals);
+    return BRT_OK;
+}

@@ -494,3 +494,30 @@ brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *o
                initial->count * sizeof *out);
     return BRT_OK;
 }
+
+static size_t remembered(const brt_trainer *trainer, size_t row)
+{
+    const brt_carry *carry = &trainer->carry;
+    uint64_t width = (uint64_t)trainer->model->config.block_width;
+    return brt_routed_remembered(&trainer->model->config, (carry->rings[0].end - carry->born[row]) / width);
+}
+
+size_t brt_trainer_routed_length(const brt_trainer *trainer)
+{
+    size_t most = 0;
+    for (size_t row = 0; trainer->model->routed && row < trainer->options.rows; row++)
+        most = brt_max_size(most, remembered(trainer, row));
+    return most;
+}
+
+brt_status brt_trainer_routed(const brt_trainer *trainer, size_t index, float *out)
+{
+    const brt_config *config = &trainer->model->config;
+    size_t rows = trainer->options.rows, length = brt_trainer_routed_length(trainer);
+    size_t row_reals = length * brt_carried_raw_width(config) / 2;
+    BRT_TRY(brt_routed_check(config, index));
+    for (size_t row = 0; row < rows; row++)
+        brt_routed_copy(&trainer->carry.rings[index], trainer->model->kernels, row, remembered(trainer, row), length,
+                        out + row * row_reals, out + (rows + row) * row_reals);
+    return BRT_OK;
+}
