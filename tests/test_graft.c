@@ -117,12 +117,40 @@ static void what_would_change_the_model_is_refused(void **state)
     }
 }
 
+/* Of a model that has routed memories: their routes, and how much they choose. */
+static void routed_memories_stay_as_they_are(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source_layers, *routed_tokens, *part;
+    } cases[] = {
+        {"[2]", "11", "another argument of the model differs"},
+        {"[]", "10", "routes would be made from the states"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        brt_config *configs[2] = {config_with(plain, cases[i].source_layers, cases[i].source_layers),
+                                  config_with(plain, "[2]", "[2]")};
+        for (size_t c = 0; c < 2; c++) {
+            assert_ok(brt_config_set(configs[c], "routed_layers", "[3]"));
+            assert_ok(brt_config_set(configs[c], "routes", "3"));
+            assert_ok(brt_config_set(configs[c], "routed_tokens", c ? cases[i].routed_tokens : "10"));
+        }
+        brt_model *source, *grafted = NULL;
+        assert_ok(brt_model_create(&source, configs[0], 1));
+        expect_failure(brt_model_graft(&grafted, source, configs[1], 1), BRT_ERROR_MISMATCH, cases[i].part);
+        brt_model_close(source);
+        brt_config_close(configs[0]);
+        brt_config_close(configs[1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_changes_at_first),
         cmocka_unit_test(the_new_weights_learn),
         cmocka_unit_test(what_would_change_the_model_is_refused),
+        cmocka_unit_test(routed_memories_stay_as_they_are),
     };
     return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);
 }

@@ -20,13 +20,15 @@ static brt_config with_the_memories_of(const brt_config *source, const brt_confi
     config.state_gate_bias = wanted->state_gate_bias;
     config.recurrent_qk_rmsnorm = wanted->recurrent_qk_rmsnorm;
     config.qk_logit_scale = wanted->qk_logit_scale;
-    config.routed_layers = wanted->routed_layers;
-    config.routed_capacity = wanted->routed_capacity;
-    config.routed_dtype = wanted->routed_dtype;
-    config.routes = wanted->routes;
-    config.routed_tokens = wanted->routed_tokens;
-    config.route_every = wanted->route_every;
-    config.random_routes = wanted->random_routes;
+    if (source->routed_layers.count == 0) {
+        config.routed_layers = wanted->routed_layers;
+        config.routed_capacity = wanted->routed_capacity;
+        config.routed_dtype = wanted->routed_dtype;
+        config.routes = wanted->routes;
+        config.routed_tokens = wanted->routed_tokens;
+        config.route_every = wanted->route_every;
+        config.random_routes = wanted->random_routes;
+    }
     config.max_seq_len = wanted->max_seq_len;
     config.ignore_index = wanted->ignore_index;
     return config;
@@ -50,8 +52,9 @@ static brt_status check(const brt_config *source, const brt_config *wanted)
                                             "another argument of the model differs");
     if (source->recurrent_layers.count && !same_list(&source->recurrent_layers, &wanted->recurrent_layers))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has recurrent layers already; they cannot be changed");
-    if (source->routed_layers.count && !same_list(&source->routed_layers, &wanted->routed_layers))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has routed memories already; their layers cannot be changed");
+    if (source->routed_layers.count && source->recurrent_layers.count != wanted->recurrent_layers.count)
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has routed memories, whose routes would be made from the states; "
+                                            "recurrent layers can be added before them or with them");
     for (size_t layer = 0; layer < (size_t)source->depth; layer++) {
         bool before = brt_config_normalises(source, layer), after = brt_config_normalises(wanted, layer);
         if (before != after)
