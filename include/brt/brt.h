@@ -216,6 +216,11 @@ BRT_API void brt_stream_close(brt_stream *stream);
 BRT_API brt_status brt_stream_feed(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
 /* The same, writing only the logits of the last token: [rows, num_tokens]. */
 BRT_API brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
+/* One token for each of `count` streams, in one pass over the weights: many cost little more than one. The streams are of
+ * one model and have one row each, and may be anywhere in their timelines. tokens [count], logits [count, num_tokens] or
+ * NULL: bit for bit what each stream would give alone. The first one's threads work for all. BRT_ERROR_ARGUMENT for
+ * streams that do not go together, or a token outside the vocabulary; nothing has been appended then. */
+BRT_API brt_status brt_streams_feed(brt_stream *const *streams, size_t count, const int32_t *tokens, float *logits);
 /* Row `row` (or every row: -1) starts anew: initial state, no memory, position 0. In a stream of several rows a single
  * one can be reset at a block's start only; inside a block that is BRT_ERROR_ARGUMENT. */
 BRT_API brt_status brt_stream_reset(brt_stream *stream, int64_t row);

@@ -97,17 +97,48 @@ static brt_tensor *feed_forward(brt_tape *tape, const brt_layer *layer, brt_tens
     return add_to_stream(tape, x, brt_op_geglu(tape, hidden), &layer->ff_out, layer->ff_residual_gate);
 }
 
+/* Rows [first, first + rows) of a batch [rows, time, width]; all of them are the tensor itself. */
+static brt_tensor *rows_of(brt_tape *tape, brt_tensor *all, size_t first, size_t rows)
+{
+    size_t time = all->shape[1], width = all->shape[2];
+    if (rows == all->shape[0])
+        return all;
+    return brt_tape_external(tape, all->data ? all->data + first * time * width : NULL, NULL,
+                             BRT_SHAPE(rows, time, width));
+}
+
+static void attend_to_windows(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sights,
+                              size_t count, brt_tensor *heard)
+{
+    for (size_t i = 0, row = 0; i < count; row += sights[i++].rows) {
+        brt_tensor *queries = rows_of(tape, raw_queries, row, sights[i].rows);
+        brt_tensor *out = rows_of(tape, heard, row, sights[i].rows);
+        if (sights[i].chosen)
+            attend_to_window_and_chosen(tape, layer, queries, &sights[i], out);
+        else
+            attend_to_window(tape, layer, queries, &sights[i], out, NULL);
+    }
+}
+
+/* The index-th of the states that the layer reads, into columns `offset`.. */
+static void read_states(brt_tape *tape, brt_tensor *normalised, const brt_sight *sights, size_t count, size_t index,
+                        brt_tensor *heard, size_t offset)
+{
+    const brt_state_container *container = sights[0].containers[index];
+    brt_tensor *raw_queries = brt_op_linear(tape, normalised, &container->q_to_state, NULL);
+    for (size_t i = 0, row = 0; i < count; row += sights[i++].rows)
+        brt_state_read(tape, container, &sights[i].states[index], rows_of(tape, raw_queries, row, sights[i].rows),
+                       rows_of(tape, heard, row, sights[i].rows), offset);
+}
+
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
-                             const brt_sight *sight)
+                             const brt_sight *sights, size_t count)
 {
     /* All heads over the window, then all heads over each state. */
     size_t inner = layer->key_heads * layer->heads * layer->dim_head;
     brt_tensor *heard = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner * (1 + layer->reads)));
-    if (sight->chosen)
-        attend_to_window_and_chosen(tape, layer, projection->raw_queries, sight, heard);
-    else
-        attend_to_window(tape, layer, projection->raw_queries, sight, heard, NULL);
+    attend_to_windows(tape, layer, projection->raw_queries, sights, count, heard);
     for (size_t i = 0; i < layer->reads; i++)
-        brt_state_read(tape, sight->containers[i], &sight->states[i], projection->normalised, heard, inner * (1 + i));
+        read_states(tape, projection->normalised, sights, count, i, heard, inner * (1 + i));
     return feed_forward(tape, layer, add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate));
 }

@@ -31,8 +31,9 @@ typedef struct brt_projection {
 } brt_projection;
 brt_projection brt_layer_project(brt_tape *tape, const brt_layer *layer, brt_tensor *x);
 
-/* What the queries of a block see. */
+/* What the queries of a block see: of all rows of a batch, or of some of them. */
 typedef struct brt_sight {
+    size_t rows;
     brt_keys keys;           /* of memory and block: [batch * key_heads, keys, dim_head] */
     brt_tensor *bias;        /* brt_positions_bias */
     const size_t *first_key; /* [batch]: rows without memory see the block only */
@@ -45,8 +46,9 @@ typedef struct brt_sight {
                               * on get */
     size_t first_used;
 } brt_sight;
-/* -> the layer's output, [batch, time, dim] */
+/* The rows of the batch have `count` sights, one after the other, whose first dimension "batch" is their rows (more than
+ * one for inference only) -> the layer's output, [batch, time, dim] */
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
-                             const brt_sight *sight);
+                             const brt_sight *sights, size_t count);
 
 #endif

@@ -255,6 +255,7 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     if (layer->router)
         chosen = look_up(p, layer->router, x);
     brt_sight sight = {
+        .rows = block->batch,
         .keys = window_keys(p, index),
         .bias = p->bias ? p->bias : brt_positions_bias(p->tape, layer->positions, index),
         .first_key = block->first_key,
@@ -266,7 +267,7 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
         .usage = wants_usage ? brt_tape_tensor(p->tape, BRT_SHAPE(block->batch, width)) : NULL,
         .first_used = brt_carried_keys(&model->config) - width,
     };
-    brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight);
+    brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight, 1);
     if (block->complete)
         write_states(p, index, projection.raw_keys);
     if (block->complete && model->compressors)

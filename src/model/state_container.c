@@ -81,11 +81,10 @@ static brt_attention unmasked(const brt_state_container *container, size_t row, 
                            .out_head = head};
 }
 
-void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys, brt_tensor *x,
-                    brt_tensor *out, size_t offset)
+void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys,
+                    brt_tensor *raw_queries, brt_tensor *out, size_t offset)
 {
-    brt_tensor *projected = brt_op_linear(tape, x, &container->q_to_state, NULL);
-    brt_tensor *query = brt_op_queries(tape, projected, container->key_heads, container->heads,
+    brt_tensor *query = brt_op_queries(tape, raw_queries, container->key_heads, container->heads,
                                        container->to_state_q_scale, NULL, 0);
     brt_attention how = unmasked(container, out->shape[2], offset, container->dim_head);
     brt_op_attention(tape, query, keys->key, keys->value, &how, out);

@@ -33,10 +33,10 @@ brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *contain
 /* Keys and values for the readers. */
 brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view);
 
-/* The layer that reads: its normalised input x [batch, time, dim] attends to the state; the result goes to columns
- * `offset`.. of out [batch, time, width]. */
-void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys, brt_tensor *x,
-                    brt_tensor *out, size_t offset);
+/* The layer that reads: its normalised input, times q_to_state [batch, time, all heads * dim_head], attends to the state;
+ * the result goes to columns `offset`.. of out [batch, time, width]. */
+void brt_state_read(brt_tape *tape, const brt_state_container *container, const brt_keys *keys,
+                    brt_tensor *raw_queries, brt_tensor *out, size_t offset);
 /* The layer that writes: the state attends to itself and to the block's raw keys and values
  * [batch, block, 2 * key_heads * dim_head]; returns the next state. */
 brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,

@@ -1,4 +1,5 @@
-/* What a stream holds; shared by stream.c (feeding), stream_states.c (its states) and session.c (files). */
+/* What a stream holds, and what its files share: stream.c opens and resets, stream_feed.c feeds, stream_windows.c,
+ * stream_states.c and stream_routed.c keep what is attended to, session.c reads and writes files. */
 #ifndef BRT_MODEL_STREAM_STATE_H
 #define BRT_MODEL_STREAM_STATE_H
 
@@ -43,17 +44,66 @@ struct brt_stream {
     real **carried;      /* [slots], each [rows, vectors, width]: as the current block reads it */
     brt_window *window;  /* [depth] */
     brt_state_window *state; /* [containers] */
+    brt_keys *state_keys;    /* [containers]: of the layer at hand, in the order of the model's readers */
+    brt_routed chosen;       /* likewise */
     brt_ring *rings;           /* [routed layers]; not a part of `memory` */
     brt_routed_window *routed; /* [routed layers] */
     uint64_t *begin, *draw;    /* [rows]: see brt_remembered */
     size_t *chosen_first_key;  /* [rows, parts of a block]: likewise */
     real *x;             /* [rows, block_width, dim]: between layers */
     int32_t *tokens;     /* [rows, block_width]: of the current call's part */
-    void *memory;        /* all of the arrays above */
+    void *memory;        /* the arrays above that are not told otherwise */
     size_t memory_bytes;
 };
 
-/* stream_routed.c: what a router, whose layer's input is x [rows, time, dim], attends to; x is a part or begins one. */
+static inline size_t brt_stream_width(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.block_width;
+}
+
+static inline size_t brt_stream_dim_head(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.dim_head;
+}
+
+static inline size_t brt_stream_key_heads(const brt_stream *stream)
+{
+    return (size_t)stream->model->config.kv_heads;
+}
+
+/* Keys before the current block's own. */
+static inline size_t brt_stream_memory_keys(const brt_stream *stream)
+{
+    return brt_carried_keys(&stream->model->config);
+}
+
+/* Copies a result to where it is carried, and frees everything the tape made for it. */
+void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to);
+/* Everything that feeding asks of the tape. */
+void brt_stream_plan_feeding(brt_stream *stream);
+
+/* ---- windows, by their layer ---------------------------------------------------------------------------------- */
+
+/* Biases by distance do not change while the stream is open. */
+void brt_stream_make_biases(brt_stream *stream);
+/* NULL where there are none. */
+brt_tensor *brt_stream_bias(brt_stream *stream, size_t layer);
+/* Of memories and block, as attention reads them. */
+brt_keys brt_stream_window_keys(brt_stream *stream, size_t layer);
+/* Appends a part's raw keys [rows, time, keys | values] to the current block. */
+void brt_stream_append_keys(brt_stream *stream, size_t layer, const real *raw_keys, size_t time);
+/* Keys as attention reads them, and the first that a row sees, anew from what is carried. */
+void brt_stream_prepare_windows(brt_stream *stream);
+/* Adds what a part's queries used of the memory (NULL: nobody asks) to what the block's earlier ones did. */
+void brt_stream_count_usage(brt_stream *stream, size_t layer, const brt_tensor *usage);
+/* The memory goes on as entries of the compressed one (the same steps as in a training block). */
+void brt_stream_compress_window(brt_stream *stream, size_t layer);
+/* The block becomes the memory of every layer. */
+void brt_stream_remember_block(brt_stream *stream);
+
+/* ---- routed memories ------------------------------------------------------------------------------------------ */
+
+/* What a router, whose layer's input is x [rows, time, dim], attends to; x is a part or begins one. */
 brt_routed brt_stream_choose(brt_stream *stream, const brt_router *router, brt_tensor *x);
 /* Of `time` tokens to be fed, as many as may be fed together. */
 size_t brt_stream_part(const brt_stream *stream, size_t time);
@@ -63,9 +113,6 @@ void brt_stream_remember(brt_stream *stream);
 void brt_stream_forget_part(brt_stream *stream);
 /* What the current part chose, from its routes. */
 void brt_stream_choose_again(brt_stream *stream);
-
-/* Copies a result to where it is carried, and frees everything the tape made for it. */
-void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to);
 
 /* ---- states, by their index ----------------------------------------------------------------------------------- */
 
