@@ -19,6 +19,7 @@ static const struct {
     {"gate-keeps", "--state-gate-bias -3", "states that keep 95 % of themselves at first"},
     {"logit-scale-8", "--qk-logit-scale 8", "sharper attention of normalised queries and keys"},
     {"not-normalised", "--recurrent-qk-rmsnorm false", "recurrent layers without normalised queries and keys"},
+    {"memformer", "--state-cell memformer", "states that attend to the block and forget by a bias"},
     {"gated-residuals", "--residual-gates true", "the state's gates in the residual stream"},
     {"exact-window", "--window exact", "block_width keys for every token"},
     {"rotary", "--position-encoding rotary", "rotary positions without length factors"},

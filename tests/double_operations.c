@@ -254,8 +254,8 @@ static void join(check *k, brt_tensor *const *in, const void *options)
     const size_t *shape = options; /* of the result */
     brt_heard one = {in[0], in[1]}, other = {in[2], in[3]};
     brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(shape[0], shape[1], 2 * shape[2]));
-    brt_op_join(k->tape, &one, &other, in[4], out, 0);
-    brt_op_join(k->tape, &other, &one, in[4], out, shape[2]);
+    brt_op_join(k->tape, in[4]->count, &one, &other, in[4], out, 0);
+    brt_op_join(k->tape, in[4]->count, &other, &one, in[4], out, shape[2]);
     weigh(k, out);
 }
 
@@ -264,7 +264,7 @@ static void join_parts(check *k, brt_tensor *const *in, const void *options)
     const size_t *shape = options;
     brt_heard one = {in[0], in[1]}, other = {in[2], in[3]};
     brt_tensor *out = brt_tape_tensor(k->tape, BRT_SHAPE(shape[0], shape[1], shape[2]));
-    brt_op_join(k->tape, &one, &other, in[4], out, 0);
+    brt_op_join(k->tape, in[4]->count, &one, &other, in[4], out, 0);
     weigh(k, out);
 }
 

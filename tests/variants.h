@@ -19,6 +19,7 @@ static const struct {
     {"recurrent_qk_rmsnorm", {"true", "true", "false"}},
     {"qk_logit_scale", {"0", "0", "0.9"}},
     {"state_gate_bias", {"0", "-3"}},
+    {"state_cell", {"\"block_recurrent\"", "\"memformer\""}},
     {"residual_gates", {"false", "false", "true"}},
     {"num_state_vectors", {"3", "7", "1"}},
     {"heads", {"2", "4"}},

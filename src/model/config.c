@@ -24,6 +24,7 @@ typedef struct key {
 
 /* In the order of brt_position_encoding. */
 static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", NULL};
+static const char *const state_cells[] = {"block_recurrent", "memformer", NULL};
 static const char *const windows[] = {"block", "exact", NULL};
 static const char *const routed_dtypes[] = {"f32", "bf16", "int8", NULL}; /* in the order of brt_routed_dtype */
 
@@ -58,6 +59,7 @@ static const key keys[] = {
     KEY(qk_logit_scale, number, 0, "0",
         "logits of normalised queries and keys are multiplied by this; 0: by dim_head^-0.5, as the package does"),
     KEY(recurrent_qk_rmsnorm, boolean, 0, "true", "recurrent layers normalise their window's queries and keys, too"),
+    CHOICE(state_cell, state_cells, "block_recurrent", "how a state becomes the next: block_recurrent or memformer"),
     KEY(state_gate_bias, number, 0, "0",
         "where the state's gates start: sigmoid of it is the share of the new value in a new model's state"),
     KEY(residual_gates, boolean, 0, "false",

@@ -12,6 +12,12 @@ typedef struct brt_layer_list {
     int64_t layer[BRT_MAX_DEPTH];
 } brt_layer_list;
 
+/* How a state becomes the next one. */
+typedef enum brt_state_cell {
+    BRT_CELL_BLOCK_RECURRENT, /* Hutchins et al. 2022: attends to itself and to the block */
+    BRT_CELL_MEMFORMER,       /* Wu et al. 2022: every vector to the block and to itself alone, and forgets by a bias */
+} brt_state_cell;
+
 /* How attention to the window knows where a key is. */
 typedef enum brt_position_encoding {
     BRT_POSITION_XPOS,   /* rotary with length factors, the reference's */
@@ -53,6 +59,7 @@ struct brt_config {
     bool use_flash_attn, use_compressed_mem;
     int64_t compressed_mem_factor;
     int64_t position_encoding, window, kv_heads, compression;
+    int64_t state_cell;
     double qk_logit_scale, state_gate_bias;
     bool recurrent_qk_rmsnorm, residual_gates;
     brt_layer_list routed_layers; /* counted from 1 */

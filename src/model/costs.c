@@ -18,6 +18,8 @@ static block_flops count_block(const brt_config *c)
     uint64_t keys = (uint64_t)c->kv_heads * head;
     uint64_t width = (uint64_t)c->block_width, vectors = (uint64_t)c->num_state_vectors;
     uint64_t containers = c->recurrent_layers.count, depth = (uint64_t)c->depth, ff = brt_config_ff_inner(c);
+    bool memformer = c->state_cell == BRT_CELL_MEMFORMER;
+    uint64_t heard = memformer ? inner : 2 * inner, seen = width + (memformer ? 1 : vectors);
     uint64_t layer = dim * (2 * inner + 2 * keys) + 3 * dim * ff;
     return (block_flops){
         .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
@@ -25,8 +27,8 @@ static block_flops count_block(const brt_config *c)
         /* queries to the state, their share of to_out, the state's keys, the attention itself */
         .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * keys +
                                     4 * width * vectors * inner),
-        .state_write = containers * (2 * vectors * (2 * dim * inner + 2 * inner * dim + dim * dim) +
-                                     4 * vectors * (vectors + width) * inner),
+        .state_write = containers * (2 * vectors * (dim * heard + heard * dim + dim * dim) +
+                                     4 * vectors * seen * inner),
     };
 }
 

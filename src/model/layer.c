@@ -81,7 +81,7 @@ static void attend_to_window_and_chosen(brt_tape *tape, const brt_layer *layer, 
                       brt_tape_tensor(tape, BRT_SHAPE(batch * layer->key_heads, time, layer->heads))};
     attend_to_window(tape, layer, raw_queries, sight, near.out, near.log_sum_exp);
     brt_heard far = brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
-    brt_op_join(tape, &near, &far, layer->router->gate, out, 0);
+    brt_op_join(tape, layer->key_heads * layer->heads, &near, &far, layer->router->gate, out, 0);
 }
 
 /* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */

@@ -81,18 +81,23 @@ static void add_state_container(declaration *d, const brt_config *c)
 {
     size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, inner = (size_t)c->heads * dim_head;
     size_t vectors = (size_t)c->num_state_vectors, outside = strlen(d->prefix);
+    bool memformer = c->state_cell == BRT_CELL_MEMFORMER;
     snprintf(d->prefix + outside, sizeof d->prefix - outside, "state_container.");
+    if (memformer)
+        add(d, "forget_bias", BRT_INIT_NORMAL, BRT_SHAPE(vectors, dim));
     add(d, "init_state", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(vectors, dim));
     add(d, "state_pos_ids", BRT_INIT_NORMAL, BRT_SHAPE(vectors, dim));
     add_gate(d, "learned_ema_beta", dim, c->state_gate_bias);
     add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "q_to_state.weight", inner, dim);
     add_linear(d, "q_from_state.weight", inner, dim);
-    add_linear(d, "state_to_q.weight", inner, dim);
+    if (!memformer)
+        add_linear(d, "state_to_q.weight", inner, dim);
     add_linear(d, "state_to_kv.weight", 2 * (size_t)c->kv_heads * dim_head, dim);
-    add_linear(d, "to_state_out.weight", dim, 2 * inner);
+    add_linear(d, "to_state_out.weight", dim, memformer ? inner : 2 * inner);
     add_scales(d, "to_state_cross_attn", dim_head);
-    add_scales(d, "state_self_attn", dim_head);
+    if (!memformer)
+        add_scales(d, "state_self_attn", dim_head);
     add_scales(d, "from_state_cross_attn", dim_head);
     add_linear(d, "state_out_to_gate.weight", dim, dim);
     add_linear_bias(d, "state_out_to_gate.bias", dim, dim);

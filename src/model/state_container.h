@@ -11,10 +11,12 @@ typedef struct brt_state_container {
     size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
     real scale;                        /* of every attention's logits */
     brt_tensor *initial;  /* [vectors, dim] */
+    brt_tensor *forget_bias; /* [vectors, dim], of Memformer's cell; NULL: the block-recurrent one */
     brt_tensor *ids;      /* [vectors, dim] */
     brt_tensor *beta;     /* [dim], the gate */
     brt_tensor *norm_gain;
-    brt_linear q_to_state, q_from_state, state_to_q, state_to_kv, to_state_out, state_out_to_gate;
+    brt_linear q_to_state, q_from_state, state_to_kv, to_state_out, state_out_to_gate;
+    brt_linear state_to_q; /* not of Memformer's; nor are the self_ scales */
     brt_tensor *to_state_q_scale, *to_state_k_scale;
     brt_tensor *self_q_scale, *self_k_scale;
     brt_tensor *from_state_q_scale, *from_state_k_scale;
@@ -25,7 +27,7 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
 
 /* What reading and writing share: the state as it was before the block. */
 typedef struct brt_state_view {
-    brt_tensor *state;      /* [batch, vectors, dim] */
+    brt_tensor *state;      /* [batch, vectors, dim]: brt_state_recall */
     brt_tensor *normalised; /* LayerNorm(state) + ids */
     brt_tensor *raw_keys;   /* [batch, vectors, 2 * key_heads * dim_head]: keys | values */
 } brt_state_view;
@@ -44,17 +46,23 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
 
 /* ---- the write in parts, for streams: most of it needs no more than the state as it was ---------------------- */
 
-/* LayerNorm + ids of all vectors or of some: state [batch, vectors, dim], ids [vectors, dim]. */
+/* A state as the cell finds it, of all vectors or of some: for Memformer (state + bias) / |state + bias|, else the state.
+ * bias, rows of forget_bias: [vectors, dim] or NULL. */
+brt_tensor *brt_state_recall(brt_tape *tape, brt_tensor *state, brt_tensor *bias);
+/* Its LayerNorm + ids; ids [vectors, dim]. */
 brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
                                 brt_tensor *ids);
 /* Keys and values for the state itself. */
 brt_keys brt_state_own_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view);
 /* What vectors hear, [batch, vectors, heard_width]: head h of all from the state itself in columns [2h * dim_head, ...),
- * from the block in the dim_head columns that follow: the reference concatenates both within each head. */
+ * from the block in the dim_head columns that follow: the reference concatenates both within each head. For Memformer
+ * head h in columns [h * dim_head, ...) from a vector itself and the block together. */
 size_t brt_state_heard_width(const brt_state_container *container);
-/* From the state: `normalised` and `heard` are of all vectors, or of the same ones. */
+/* From the state itself: vectors first, first + 1, ... hear all of it, or, for Memformer, themselves; then log_sum_exp
+ * [batch * key_heads, vectors, heads] joins it with the block. query: brt_state_block_queries, for Memformer. */
 void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
-                           const brt_keys *keys, brt_tensor *heard);
+                           brt_tensor *query, size_t first, const brt_keys *keys, brt_tensor *heard,
+                           brt_tensor *log_sum_exp);
 /* From the block: queries [batch * key_heads, vectors, heads, dim_head], ... */
 brt_tensor *brt_state_block_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised);
 /* ... which attend to a chunk of its raw keys and values, out [batch, vectors, all heads * dim_head], and the logarithm

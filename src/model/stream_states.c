@@ -22,6 +22,7 @@ typedef struct sizes {
     size_t key_heads, heads, head; /* heads: of all; head: numbers in one */
     size_t width, raw, heard;      /* of a block, of a raw key and value, of what a vector hears */
     size_t row_slices;
+    bool apart; /* from the block beside what is heard from the state itself, not joined with it */
 } sizes;
 
 static sizes sizes_of(const brt_stream *stream, const brt_state_container *container)
@@ -34,7 +35,8 @@ static sizes sizes_of(const brt_stream *stream, const brt_state_container *conta
                .head = container->dim_head,
                .width = (size_t)stream->model->config.block_width,
                .raw = brt_carried_raw_width(&stream->model->config),
-               .heard = brt_state_heard_width(container)};
+               .heard = brt_state_heard_width(container),
+               .apart = !container->forget_bias};
     s.row_slices = brt_ceil_div(s.vectors, slice_vectors);
     return s;
 }
@@ -94,6 +96,14 @@ void brt_stream_open_state(brt_stream *stream, size_t index)
 
 /* ---- inside a block ---------------------------------------------------------------------------------------- */
 
+/* Of vectors [first, first + count); NULL without. */
+static brt_tensor *forget_bias(brt_stream *stream, const brt_state_container *container, const sizes *s, size_t first,
+                               size_t count)
+{
+    const brt_tensor *bias = container->forget_bias;
+    return bias ? view(stream, bias->data, first * s->dim, BRT_SHAPE(count, s->dim)) : NULL;
+}
+
 /* What some vectors of a row hear from the state itself, and their queries to the block. */
 static void run_slice(brt_stream *stream, size_t index, const sizes *s, size_t slice)
 {
@@ -102,16 +112,21 @@ static void run_slice(brt_stream *stream, size_t index, const sizes *s, size_t s
     size_t row = slice / s->row_slices, first = slice % s->row_slices * slice_vectors;
     size_t count = brt_min_size(slice_vectors, s->vectors - first), at = row * s->vectors + first;
     brt_tensor *state = view(stream, carried_state(stream, index), at * s->dim, BRT_SHAPE(1, count, s->dim));
+    state = brt_state_recall(stream->tape, state, forget_bias(stream, container, s, first, count));
     brt_tensor *ids = view(stream, container->ids->data, first * s->dim, BRT_SHAPE(count, s->dim));
     brt_tensor *normalised = brt_state_normalise(stream->tape, container, state, ids);
     brt_keys own = view_keys(stream, w->own_key, w->own_value, s, row, 1);
-    brt_state_hear_itself(stream->tape, container, normalised, &own,
-                          view(stream, w->heard, at * s->heard, BRT_SHAPE(1, count, s->heard)));
     brt_tensor *query = brt_state_block_queries(stream->tape, container, normalised);
-    size_t group = s->heads / s->key_heads * s->head; /* of a vector's queries to one key head */
-    for (size_t k = 0; k < s->key_heads && brt_tape_running(stream->tape); k++)
-        memcpy(w->query + ((row * s->key_heads + k) * s->vectors + first) * group, query->data + k * count * group,
-               count * group * sizeof(real));
+    size_t group = s->heads / s->key_heads; /* heads of one key head */
+    brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, count, group));
+    brt_state_hear_itself(stream->tape, container, normalised, query, first, &own,
+                          view(stream, w->heard, at * s->heard, BRT_SHAPE(1, count, s->heard)), log_sum);
+    for (size_t k = 0; k < s->key_heads && brt_tape_running(stream->tape); k++) {
+        size_t to = ((row * s->key_heads + k) * s->vectors + first) * group, from = k * count * group;
+        memcpy(w->query + to * s->head, query->data + from * s->head, count * group * s->head * sizeof(real));
+        if (container->forget_bias)
+            memcpy(w->log_sum + to, log_sum->data + from, count * group * sizeof(real));
+    }
     brt_tape_rewind(stream->tape);
 }
 
@@ -146,7 +161,7 @@ static void join_task(void *context, size_t vector, int thread)
     (void)thread;
     for (size_t h = 0; h < s->heads; h++) {
         size_t sum = (h / group * s->vectors + vector) * group + h % group, at = vector * s->heads + h;
-        join_head(j, j->out + at * s->head, j->log_sum[sum], j->heard + (2 * at + 1) * s->head,
+        join_head(j, j->out + at * s->head, j->log_sum[sum], j->heard + (s->apart ? 2 * at + 1 : at) * s->head,
                   &j->log_sum_so_far[sum]);
     }
 }
@@ -167,7 +182,7 @@ static void run_chunk(brt_stream *stream, size_t index, const sizes *s, size_t r
     if (brt_tape_running(stream->tape)) {
         joining j = {.kernels = stream->model->kernels,
                      .s = s,
-                     .first = first == 0,
+                     .first = first == 0 && s->apart,
                      .out = out->data,
                      .log_sum = log_sum->data,
                      .heard = w->heard + row * s->vectors * s->heard,
@@ -209,8 +224,8 @@ void brt_stream_write_state(brt_stream *stream, size_t index)
     const brt_state_container *container = &stream->model->container[index];
     sizes s = sizes_of(stream, container);
     brt_tensor *heard = view(stream, stream->state[index].heard, 0, BRT_SHAPE(s.rows, s.vectors, s.heard));
-    brt_stream_keep(stream, brt_state_update(stream->tape, container, heard, state_tensor(stream, index, &s)),
-                    carried_state(stream, index));
+    brt_tensor *state = brt_state_recall(stream->tape, state_tensor(stream, index, &s), container->forget_bias);
+    brt_stream_keep(stream, brt_state_update(stream->tape, container, heard, state), carried_state(stream, index));
 }
 
 void brt_stream_plan_state(brt_stream *stream, size_t index)

@@ -37,8 +37,8 @@ typedef struct brt_heard {
     brt_tensor *out, *log_sum_exp;
 } brt_heard;
 /* Joins two attentions as if one had seen the keys of both, as far as gate [heads] lets the other in (0: not at all; 1:
- * exactly), to columns out_offset on of out [batch, queries, out_row]. */
-void brt_op_join(brt_tape *tape, const brt_heard *one, const brt_heard *other, brt_tensor *gate, brt_tensor *out,
-                 size_t out_offset);
+ * exactly, and so without a gate), to columns out_offset on of out [batch, queries, out_row]. */
+void brt_op_join(brt_tape *tape, size_t heads, const brt_heard *one, const brt_heard *other, brt_tensor *gate,
+                 brt_tensor *out, size_t out_offset);
 
 #endif

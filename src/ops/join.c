@@ -75,6 +75,11 @@ static place place_of(const joining *how, size_t query, size_t h)
                    .y = query * how->out_row + how->out_offset + h * how->dim};
 }
 
+static real gate_of(const job *j, size_t head)
+{
+    return j->gate ? j->gate[head] : 1;
+}
+
 static void forward_task(void *context, size_t task, int thread)
 {
     const job *j = context;
@@ -84,7 +89,7 @@ static void forward_task(void *context, size_t task, int thread)
     for (size_t query = task * j->group; query < end; query++)
         for (size_t h = 0; h < how->heads; h++) {
             place at = place_of(how, query, h);
-            real c = j->gate[h] * share_of_second(j->l[at.l], j->m[at.m]);
+            real c = gate_of(j, h) * share_of_second(j->l[at.l], j->m[at.m]);
             memcpy(j->y + at.y, j->x + at.x, how->dim * sizeof(real));
             j->kernels->scale_add(how->dim, c, j->z + at.z, 1 - c, j->y + at.y);
         }
@@ -95,7 +100,7 @@ static void backward_head(const job *j, size_t query, size_t h, real *dgate)
     place at = place_of(j->how, query, h);
     size_t dim = j->how->dim;
     const real *dy = j->y + at.y;
-    real share = share_of_second(j->l[at.l], j->m[at.m]), c = j->gate[h] * share, from_x, from_z;
+    real share = share_of_second(j->l[at.l], j->m[at.m]), c = gate_of(j, h) * share, from_x, from_z;
     j->kernels->matvec(1, 1, dim, dy, dim, j->x + at.x, dim, &from_x, 1, false);
     j->kernels->matvec(1, 1, dim, dy, dim, j->z + at.z, dim, &from_z, 1, false);
     j->kernels->scale(dim, 1 - c, dy, j->dx + at.x);
@@ -128,7 +133,7 @@ static job make_job(brt_tape *tape, const brt_node *node)
                  .l = node->in[first_sum]->data,
                  .z = node->in[second]->data,
                  .m = node->in[second_sum]->data,
-                 .gate = node->in[gate]->data};
+                 .gate = node->in[gate] ? node->in[gate]->data : NULL};
 }
 
 static size_t task_count(const job *j)
@@ -176,7 +181,7 @@ static void backward(brt_tape *tape, brt_node *node)
     input_gradient of[gate];
     for (size_t i = 0; i < gate; i++)
         of[i] = open_input(tape, node->in[i]);
-    real *dgate = brt_gradient_accumulate(tape, node->in[gate]);
+    real *dgate = node->in[gate] ? brt_gradient_accumulate(tape, node->in[gate]) : NULL;
     brt_tensor *parts = brt_scratch(tape, task_count(&j) * j.how->heads);
     if (brt_tape_running(tape)) {
         j.y = node->out[0]->gradient;
@@ -196,13 +201,13 @@ static void backward(brt_tape *tape, brt_node *node)
 
 static const brt_op op = {.name = "join", .forward = forward, .backward = backward};
 
-void brt_op_join(brt_tape *tape, const brt_heard *one, const brt_heard *other, brt_tensor *gate_, brt_tensor *out,
-                 size_t out_offset)
+void brt_op_join(brt_tape *tape, size_t heads, const brt_heard *one, const brt_heard *other, brt_tensor *gate_,
+                 brt_tensor *out, size_t out_offset)
 {
     joining how = {.batch = out->shape[0],
                    .time = out->shape[1],
-                   .heads = gate_->count,
-                   .dim = one->out->shape[2] / gate_->count,
+                   .heads = heads,
+                   .dim = one->out->shape[2] / heads,
                    .out_row = out->shape[2],
                    .out_offset = out_offset};
     how.first = layout_of(&how, one->log_sum_exp);
