@@ -244,7 +244,7 @@ static void join_near_and_far(brt_tape *tape, fixture *f, real *query, real *nea
                            brt_tape_external(tape, near_value, NULL, BRT_SHAPE(heads, near_keys, dim)), NULL);
     brt_heard other = attend(tape, query, far.key, far.value, first_key);
     brt_tensor *joined = brt_tape_tensor(tape, BRT_SHAPE(1, queries, heads * dim));
-    brt_op_join(tape, &one, &other, brt_tape_external(tape, gate, NULL, BRT_SHAPE(heads)), joined, 0);
+    brt_op_join(tape, heads, &one, &other, brt_tape_external(tape, gate, NULL, BRT_SHAPE(heads)), joined, 0);
     if (brt_tape_running(tape))
         memcpy(out, joined->data, joined->count * sizeof *out);
     brt_tape_rewind(tape);
