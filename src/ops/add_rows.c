@@ -9,7 +9,7 @@ static void forward(brt_tape *tape, brt_node *node)
     real *y = node->out[0]->data;
     brt_bulk_copy(brt_tape_threads(tape), x->count, x->data, y);
     for (size_t done = 0; done < x->count; done += added->count)
-        brt_tape_kernels(tape)->add(added->count, added->data, y + done);
+        brt_bulk_add(brt_tape_kernels(tape), brt_tape_threads(tape), added->count, added->data, y + done);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
@@ -21,7 +21,7 @@ static void backward(brt_tape *tape, brt_node *node)
     if (dx.data)
         brt_bulk_copy(brt_tape_threads(tape), x->count, dy, dx.data);
     for (size_t done = 0; dadded && brt_tape_running(tape) && done < x->count; done += added->count)
-        brt_tape_kernels(tape)->add(added->count, dy + done, dadded);
+        brt_bulk_add(brt_tape_kernels(tape), brt_tape_threads(tape), added->count, dy + done, dadded);
     brt_gradient_close(tape, x, dx);
 }
 

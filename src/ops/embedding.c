@@ -42,7 +42,7 @@ static void forward(brt_tape *tape, brt_node *node)
     brt_parallel_for(brt_tape_threads(tape), brt_ceil_div(how->count, brt_row_group(how->dim)), lookup_task, &j);
 }
 
-enum { columns_per_task = 64 };
+enum { columns_per_task = 32 };
 
 /* A task owns columns of the table: positions are summed in order whatever the number of threads. */
 static void scatter_task(void *context, size_t task, int thread)

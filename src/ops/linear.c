@@ -62,8 +62,8 @@ static void forward(brt_tape *tape, brt_node *node)
     if (residual)
         brt_bulk_copy(brt_tape_threads(tape), residual->count, residual->data, y);
     multiply(tape, how, node->in[x_input]->data, y, residual != NULL);
-    for (size_t row = 0; bias && row < how->rows; row++)
-        brt_tape_kernels(tape)->add(how->out, bias->data, y + row * how->out);
+    if (bias)
+        brt_bulk_add_row(brt_tape_kernels(tape), brt_tape_threads(tape), how->rows, how->out, bias->data, y);
 }
 
 /* Both products of the backward pass; dx or dweight NULL: not wanted. */
@@ -99,8 +99,8 @@ static void backward(brt_tape *tape, brt_node *node)
             brt_bulk_copy(brt_tape_threads(tape), residual->count, dy, dresidual.data);
         multiply_back(tape, how, make_operand(tape, dy_count, dy, dy_room),
                       make_operand(tape, x_count, x->data, x_room), dx, dx_accumulates, dweight);
-        for (size_t row = 0; dbias && row < how->rows; row++)
-            brt_tape_kernels(tape)->add(how->out, dy + row * how->out, dbias);
+        if (dbias)
+            brt_bulk_sum_rows(brt_tape_kernels(tape), brt_tape_threads(tape), how->rows, how->out, dy, dbias);
     }
     free_room(tape, dy_room);
     free_room(tape, x_room);

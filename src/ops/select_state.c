@@ -2,7 +2,7 @@
  * d previous[b] = dy[b] or 0,  d initial = sum of dy[b] over the rows that start anew. */
 #include "ops.h"
 
-#include <string.h>
+#include "../tensor/bulk.h"
 
 typedef struct selection {
     const bool *reset;
@@ -20,16 +20,16 @@ static void forward(brt_tape *tape, brt_node *node)
     const selection *how = node->attributes;
     const brt_tensor *previous = node->in[0], *initial = node->in[1];
     size_t count = initial->count;
-    (void)tape;
     for (size_t b = 0; b < how->batch; b++)
-        memcpy(node->out[0]->data + b * count, starts_anew(node, b) ? initial->data : previous->data + b * count,
-               count * sizeof(real));
+        brt_bulk_copy(brt_tape_threads(tape), count, starts_anew(node, b) ? initial->data : previous->data + b * count,
+                      node->out[0]->data + b * count);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
 {
     const selection *how = node->attributes;
     size_t count = node->in[1]->count;
+    int threads = brt_tape_threads(tape);
     brt_gradient dprevious = {0};
     if (node->in[0])
         dprevious = brt_gradient_open(tape, node->in[0]);
@@ -38,11 +38,11 @@ static void backward(brt_tape *tape, brt_node *node)
         const real *dy = node->out[0]->gradient + b * count;
         bool anew = starts_anew(node, b);
         if (anew && dinitial)
-            brt_tape_kernels(tape)->add(count, dy, dinitial);
+            brt_bulk_add(brt_tape_kernels(tape), threads, count, dy, dinitial);
         if (dprevious.data && anew)
-            memset(dprevious.data + b * count, 0, count * sizeof(real));
+            brt_bulk_zero(threads, count, dprevious.data + b * count);
         else if (dprevious.data)
-            memcpy(dprevious.data + b * count, dy, count * sizeof(real));
+            brt_bulk_copy(threads, count, dy, dprevious.data + b * count);
     }
     if (node->in[0])
         brt_gradient_close(tape, node->in[0], dprevious);

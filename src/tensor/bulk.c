@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-enum { part_reals = 1 << 14 }; /* of one task: 64 KiB */
+enum {
+    part_reals = 1 << 14, /* of one task: 64 KiB */
+    part_columns = 128,   /* of a task that sums rows */
+};
 
 typedef struct job {
     const brt_kernels *kernels;
@@ -26,6 +29,14 @@ static void copy_task(void *context, size_t task, int thread)
     size_t first = task * part_reals;
     (void)thread;
     memcpy(j->to + first, j->from + first, part_size(j, first) * sizeof(real));
+}
+
+static void zero_task(void *context, size_t task, int thread)
+{
+    const job *j = context;
+    size_t first = task * part_reals;
+    (void)thread;
+    memset(j->to + first, 0, part_size(j, first) * sizeof(real));
 }
 
 static void add_task(void *context, size_t task, int thread)
@@ -59,7 +70,52 @@ void brt_bulk_add(const brt_kernels *kernels, int threads, size_t count, const r
     run(&(job){.kernels = kernels, .count = count, .from = from, .to = to}, threads, add_task);
 }
 
+void brt_bulk_zero(int threads, size_t count, real *to)
+{
+    run(&(job){.count = count, .to = to}, threads, zero_task);
+}
+
 void brt_bulk_round(const brt_kernels *kernels, int threads, size_t count, const real *from, uint16_t *to)
 {
     run(&(job){.kernels = kernels, .count = count, .from = from, .rounded = to}, threads, round_task);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
+
+typedef struct rows_job {
+    const brt_kernels *kernels;
+    size_t rows, dim, group; /* group: rows of a task */
+    const real *from;
+    real *to;
+} rows_job;
+
+static void add_row_task(void *context, size_t task, int thread)
+{
+    const rows_job *j = context;
+    size_t end = brt_min_size((task + 1) * j->group, j->rows);
+    (void)thread;
+    for (size_t row = task * j->group; row < end; row++)
+        j->kernels->add(j->dim, j->from, j->to + row * j->dim);
+}
+
+void brt_bulk_add_row(const brt_kernels *kernels, int threads, size_t rows, size_t dim, const real *row, real *to)
+{
+    rows_job j = {kernels, rows, dim, brt_max_size(1, part_reals / dim), row, to};
+    brt_parallel_for(threads, brt_ceil_div(rows, j.group), add_row_task, &j);
+}
+
+/* A task owns columns: rows are summed in order whatever the number of threads. */
+static void sum_rows_task(void *context, size_t task, int thread)
+{
+    const rows_job *j = context;
+    size_t first = task * part_columns, columns = brt_min_size(part_columns, j->dim - first);
+    (void)thread;
+    for (size_t row = 0; row < j->rows; row++)
+        j->kernels->add(columns, j->from + row * j->dim + first, j->to + first);
+}
+
+void brt_bulk_sum_rows(const brt_kernels *kernels, int threads, size_t rows, size_t dim, const real *from, real *sum)
+{
+    rows_job j = {.kernels = kernels, .rows = rows, .dim = dim, .from = from, .to = sum};
+    brt_parallel_for(threads, brt_ceil_div(dim, part_columns), sum_rows_task, &j);
 }

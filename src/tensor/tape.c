@@ -410,7 +410,7 @@ real *brt_gradient_accumulate(brt_tape *tape, brt_tensor *tensor)
     bool fresh = !tensor->has_gradient;
     real *gradient = brt_gradient_reach(tape, tensor);
     if (fresh && gradient)
-        memset(gradient, 0, tensor->count * sizeof(real));
+        brt_bulk_zero(tape->threads, tensor->count, gradient);
     return gradient;
 }
 
