@@ -9,16 +9,23 @@ static double efficiency(double alone_seconds, double together_seconds, int thre
     return alone_seconds / together_seconds / threads;
 }
 
-/* The machine itself may not bring it: processors share a clock, and the memory. */
-static brt_status add_scaling(bench *b, const char *what, const char *dtype, const bench_timing *alone,
-                              const bench_timing *together, double machine_gain)
+/* Two times of the same work, and what the machine could have done in each; it may not gain much itself: processors share
+ * a clock, the memory, and other programs. */
+typedef struct pair {
+    double alone_seconds, seconds;
+    int threads;
+    double machine_gain;               /* of its own speed */
+    double alone_possible, possible;   /* work of the machine's own in those times */
+} pair;
+
+static brt_status add_pair(bench *b, const char *what, const char *dtype, const pair *p)
 {
-    int threads = together->machine.threads;
     return bench_add(b, "scaling",
-                     json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "what", what, "dtype", dtype, "threads", threads,
-                               "seconds_on_1_thread", alone->seconds, "seconds", together->seconds, "efficiency",
-                               efficiency(alone->seconds, together->seconds, threads), "efficiency_of_machine",
-                               machine_gain / threads));
+                     json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "what", what, "dtype", dtype, "threads",
+                               p->threads, "seconds_on_1_thread", p->alone_seconds, "seconds", p->seconds,
+                               "efficiency", efficiency(p->alone_seconds, p->seconds, p->threads),
+                               "efficiency_of_machine", p->machine_gain / p->threads, "efficiency_over_machines",
+                               p->alone_possible / p->possible));
 }
 
 /* Operations of the step on all threads against the same on one, per call. */
@@ -47,9 +54,16 @@ static brt_status scale_training(bench *b, const char *dtype)
     bool bf16 = strcmp(dtype, "bf16") == 0;
     CLI_TRY(bench_time_training(b, dtype, 1, &alone));
     CLI_TRY(bench_time_training(b, dtype, b->arguments->threads, &together));
-    const brt_machine *one = &alone.timing.machine, *all = &together.timing.machine;
-    double gain = bf16 ? all->peak_bf16_gflops / one->peak_bf16_gflops : all->peak_f32_gflops / one->peak_f32_gflops;
-    CLI_TRY(add_scaling(b, "training step", dtype, &alone.timing, &together.timing, gain));
+    const bench_timing *one = &alone.timing, *all = &together.timing;
+    pair p = {one->seconds, all->seconds, all->machine.threads,
+              all->machine.peak_f32_gflops / one->machine.peak_f32_gflops, one->possible_f32_gflop,
+              all->possible_f32_gflop};
+    if (bf16) {
+        p.machine_gain = all->machine.peak_bf16_gflops / one->machine.peak_bf16_gflops;
+        p.alone_possible = one->possible_bf16_gflop;
+        p.possible = all->possible_bf16_gflop;
+    }
+    CLI_TRY(add_pair(b, "training step", dtype, &p));
     return add_operations(b, dtype, &alone, &together);
 }
 
@@ -58,8 +72,10 @@ static brt_status scale_decoding(bench *b, const brt_model *model, const char *w
     bench_timing alone, together;
     CLI_TRY(bench_time_decoding(b, model, 1, NULL, &alone));
     CLI_TRY(bench_time_decoding(b, model, b->arguments->threads, NULL, &together));
-    return add_scaling(b, "decoding a block", weights, &alone, &together,
-                       together.machine.read_gbytes_per_s / alone.machine.read_gbytes_per_s);
+    pair p = {alone.seconds, together.seconds, together.machine.threads,
+              together.machine.read_gbytes_per_s / alone.machine.read_gbytes_per_s, alone.possible_gbytes,
+              together.possible_gbytes};
+    return add_pair(b, "decoding a block", weights, &p);
 }
 
 static brt_status run(bench *b)
@@ -74,14 +90,15 @@ const bench_section bench_scaling = {
     .name = "scaling",
     .run = run,
     .tables = {{"scaling",
-                "On one thread and on all; the machine's own: its peak for training, its reads for decoding",
+                "On one thread and on all; the machine's own speed is its peak for training, its reads for decoding",
                 {{"what", "what", BENCH_TEXT},
                  {"dtype", "type", BENCH_TEXT},
                  {"seconds_on_1_thread", "seconds on 1 thread", BENCH_NUMBER},
                  {"threads", "threads", BENCH_INTEGER},
                  {"seconds", "seconds", BENCH_NUMBER},
                  {"efficiency", "efficiency", BENCH_PERCENT},
-                 {"efficiency_of_machine", "the machine's own", BENCH_PERCENT}}},
+                 {"efficiency_of_machine", "the machine's own", BENCH_PERCENT},
+                 {"efficiency_over_machines", "of its own", BENCH_PERCENT}}},
                {"scaling_operations",
                 "Operations of the training step",
                 {{"dtype", "type", BENCH_TEXT},

@@ -56,6 +56,15 @@ assert all(0 < row[key] < 2 for row in bench["attention"] for key in fractions)
 '
 }
 
+@test "one thread and all" {
+    "$BRT" bench --json "${MODEL[@]}" scaling >bench.json
+    check_json '
+assert {row["what"] for row in bench["scaling"]} == {"training step", "decoding a block"}
+assert all(row["efficiency"] > 0 and row["efficiency_over_machines"] > 0 for row in bench["scaling"])
+assert "linear" in {row["operation"] for row in bench["scaling_operations"]}
+'
+}
+
 @test "tables are Markdown" {
     run "$BRT" bench "${MODEL[@]}" --dtype f32 training
     [ "$status" -eq 0 ]
