@@ -27,7 +27,7 @@ TUNED = dict(LD_PRELOAD=f"libjemalloc.so.2:{sys.prefix}/lib/mkl_avx512.so",
 LIMITS = dict(peak_f32_gflops="{:.0f} GFLOP/s f32", peak_bf16_gflops="{:.0f} GFLOP/s bf16",
               read_gbytes_per_s="reads {:.1f} GB/s")
 # How far apart the losses of the first steps may be, relative to the loss.
-LOSS_TOLERANCE = dict(f32=1e-5, bf16=2e-3)
+LOSS_TOLERANCE = dict(f32=1e-5, bf16=2e-4)
 
 
 def say(text):
@@ -293,10 +293,11 @@ def notes(run):
             differences[r["dtype"]] = max(r["loss_difference"], differences.get(r["dtype"], 0))
     losses = ", ".join(f"{difference:.0e} ({dtype})" for dtype, difference in differences.items())
     elsewhere = percent_text(max(r["elsewhere"] for r in results))
+    threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
     installed = " as installed" if run["as_installed"] else ""
-    return (f"{run['processor']}, {run['threads']} threads: {limits}. PyTorch {run['torch']}{installed}; medians of "
-            f"{run['rounds']} rounds in turn, during which other programs had up to {elsewhere} of the processors. "
-            f"The losses of the first steps agree to {losses} of themselves.")
+    return (f"{run['processor']}, {threads}: {limits}. PyTorch {run['torch']}{installed}; medians of {run['rounds']} "
+            f"rounds in turn, during which other programs had up to {elsewhere} of the processors. The losses of the "
+            f"first steps agree to {losses} of themselves.")
 
 
 def processor():
