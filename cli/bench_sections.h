@@ -11,6 +11,7 @@
 typedef struct bench_arguments {
     const char *preset, *config, *dtype, *isa;
     size_t batch, repeats;
+    uint64_t context;
     int threads;
     bool all, json;
 } bench_arguments;
@@ -56,7 +57,7 @@ typedef struct bench_section {
 } bench_section;
 
 extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_shapes, bench_scaling,
-    bench_decode;
+    bench_decode, bench_streams, bench_prefill, bench_context;
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);

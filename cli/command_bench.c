@@ -7,7 +7,8 @@
 
 /* In the order they run. */
 static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_attention, &bench_kernels,
-                                                &bench_shapes,  &bench_scaling,  &bench_decode};
+                                                &bench_shapes,  &bench_scaling,  &bench_decode,    &bench_streams,
+                                                &bench_prefill, &bench_context};
 
 enum { section_count = sizeof sections / sizeof sections[0] };
 
@@ -20,6 +21,7 @@ static const cli_option options[] = {
     {"dtype", 0, CLI_CHOICE, FIELD(dtype), "f32|bf16",
      "of the products of training; all that the kernels have unless given"},
     {"repeats", 0, CLI_SIZE, FIELD(repeats), "N", "rounds to take the median of"},
+    {"context", 0, CLI_COUNT, FIELD(context), "N", "tokens that the section context reads"},
     CLI_THREADS(bench_arguments, threads),
     CLI_ISA(bench_arguments),
     CLI_JSON(bench_arguments),
@@ -28,7 +30,7 @@ static const cli_option options[] = {
 
 static void set_defaults(void *arguments)
 {
-    *(bench_arguments *)arguments = (bench_arguments){.repeats = 3};
+    *(bench_arguments *)arguments = (bench_arguments){.repeats = 3, .context = 100000};
 }
 
 /* ---- which sections ---------------------------------------------------------------------------------------------- */
@@ -117,8 +119,9 @@ const cli_command cli_bench = {
     .summary = "measure training and decoding against the machine",
     .description = "Measures by sections: machine (its peaks), training (a step: forward, backward, clip, update), "
                    "attention (alone), kernels (each in every instruction set), shapes (training steps of many "
-                   "models over their rooflines), scaling (one thread against all), decode (token by token). Without "
-                   "a name: machine, training and decode. "
+                   "models over their rooflines), scaling (one thread against all), decode (token by token), streams "
+                   "(several, a token each), prefill (reading a prompt, against training), context (a token far into a "
+                   "text). Without a name: machine, training and decode. "
                    "The model is that of the preset reference unless another is described. What the machine can do at "
                    "that moment is measured before each thing timed, and fractions are of that; figures are medians.",
     .options = options,

@@ -58,8 +58,10 @@ static void place_routed(brt_stream *s, placement *p)
 
 static void place_arrays(brt_stream *s, placement *p)
 {
-    size_t rows = s->rows, width = brt_stream_width(s), head = brt_stream_dim_head(s), raw = brt_carried_raw_width(&s->model->config);
-    size_t key_rows = rows * brt_stream_key_heads(s), heads = (size_t)s->model->config.heads;
+    const brt_config *config = &s->model->config;
+    size_t rows = s->rows, width = brt_stream_width(s), head = brt_stream_dim_head(s);
+    size_t keys = brt_stream_memory_keys(s) + width, key_rows = rows * brt_stream_key_heads(s);
+    size_t heads = (size_t)config->heads, raw = brt_carried_raw_width(config);
     s->position = place(p, rows, 1, 1, sizeof *s->position);
     s->past = place(p, rows, 1, 1, sizeof *s->past);
     s->first_key = place(p, rows, 1, 1, sizeof *s->first_key);
@@ -69,9 +71,9 @@ static void place_arrays(brt_stream *s, placement *p)
         s->carried[i] = place(p, rows, s->model->slots.items[i].vectors, s->model->slots.items[i].width, sizeof(real));
     for (size_t i = 0; i < s->model->depth; i++) {
         s->window[i].block = place(p, rows, width, raw, sizeof(real));
-        s->window[i].key = place(p, key_rows, brt_stream_memory_keys(s) + width, head, sizeof(real));
-        s->window[i].value = place(p, key_rows, brt_stream_memory_keys(s) + width, head, sizeof(real));
-        s->window[i].bias = place(p, brt_positions_have_bias(&s->model->positions) ? heads : 0, brt_stream_memory_keys(s) + width, 1, sizeof(real));
+        s->window[i].key = place(p, key_rows, keys, head, sizeof(real));
+        s->window[i].value = place(p, key_rows, keys, head, sizeof(real));
+        s->window[i].bias = place(p, brt_positions_have_bias(&s->model->positions) ? heads : 0, keys, 1, sizeof(real));
         s->window[i].usage = place(p, brt_model_wants_usage(s->model) ? rows : 0, width, 1, sizeof(real));
     }
     for (size_t i = 0; i < s->model->containers; i++) {

@@ -11,8 +11,8 @@ enum {
     most_together = 7, /* streams in one pass */
 };
 
-/* Streams of one model that are fed the same number of tokens. Several are fed one, and have one row each; then the first
- * one's tape and x serve all, which have room for a block. */
+/* Streams of one model that are fed the same number of tokens. Several are fed one, and have one row each; the first
+ * one's tape and x, which have room for a block, then serve all. */
 typedef struct group {
     brt_stream *const *streams;
     size_t count, time;
@@ -23,7 +23,7 @@ static size_t rows_of(const group *g)
     return g->count == 1 ? g->streams[0]->rows : g->count;
 }
 
-/* x of stream i, or of all for i = 0 of one. */
+/* Rows [first, first + rows) of x. */
 static brt_tensor *view_x(const group *g, size_t first, size_t rows)
 {
     brt_stream *stream = g->streams[0];
@@ -155,8 +155,8 @@ void brt_stream_plan_feeding(brt_stream *stream)
 
 /* ---- before and after a part ------------------------------------------------------------------------------- */
 
-/* Attention's form of keys and states, from their raw forms: after a block, a reset, a load. A part of the first token's
- * work, so that a block's last one has less. */
+/* Attention's form of keys and states, from their raw forms: after a block, a reset, a load. It is a part of the first
+ * token's work, so that a block's last one has less. */
 static void prepare(brt_stream *stream)
 {
     for (size_t i = 0; i < stream->model->containers; i++)

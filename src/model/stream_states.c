@@ -1,8 +1,7 @@
-/* A stream's states: read by every token, written at the end of a block. The write is a block's worth of work for all
- * vectors, many times that of a token, so it is spread over the tokens of the block: what depends on the old state alone
- * is done by slices of vectors while the first keys come in, the attention to the block in chunks of keys as they are
- * complete; the last token is left with the last chunk and the update. Slices and chunks are the same however the tokens
- * came, so the new state is, too. */
+/* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token, so
+ * it is spread over the tokens of the block: what depends on the old state alone is done by slices of vectors while the
+ * first keys come in, the attention to the block in chunks of keys as they are complete; the last token is left with the
+ * last chunk and the update. Slices and chunks are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
 
 #include "../base/parallel.h"

@@ -16,7 +16,8 @@ void brt_stream_make_biases(brt_stream *stream)
 
 brt_tensor *brt_stream_bias(brt_stream *stream, size_t layer)
 {
-    size_t heads = (size_t)stream->model->config.heads, span = brt_stream_memory_keys(stream) + brt_stream_width(stream);
+    size_t heads = (size_t)stream->model->config.heads;
+    size_t span = brt_stream_memory_keys(stream) + brt_stream_width(stream);
     if (!brt_positions_have_bias(&stream->model->positions))
         return NULL;
     return brt_tape_external(stream->tape, stream->window[layer].bias, NULL, BRT_SHAPE(heads, span));
@@ -27,10 +28,10 @@ brt_tensor *brt_stream_bias(brt_stream *stream, size_t layer)
 brt_keys brt_stream_window_keys(brt_stream *stream, size_t layer)
 {
     const brt_window *window = &stream->window[layer];
-    size_t rows = stream->rows * brt_stream_key_heads(stream), keys = brt_stream_memory_keys(stream) + brt_stream_width(stream);
-    return (brt_keys){
-        brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(rows, keys, brt_stream_dim_head(stream))),
-        brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(rows, keys, brt_stream_dim_head(stream)))};
+    size_t rows = stream->rows * brt_stream_key_heads(stream), head = brt_stream_dim_head(stream);
+    size_t keys = brt_stream_memory_keys(stream) + brt_stream_width(stream);
+    return (brt_keys){brt_tape_external(stream->tape, window->key, NULL, BRT_SHAPE(rows, keys, head)),
+                      brt_tape_external(stream->tape, window->value, NULL, BRT_SHAPE(rows, keys, head))};
 }
 
 /* Turns raw rows [count, keys | values] of one batch row into attention's keys and values at positions

@@ -72,3 +72,16 @@ assert "linear" in {row["operation"] for row in bench["scaling_operations"]}
     [[ "${lines[2]}" =~ ^\|-+\|-+:\| ]]
     [[ "${lines[3]}" =~ ^\|\ f32\ +\|\ +2\ \|.*%\ \|$ ]]
 }
+
+@test "streams together, prompts, and tokens far into a text" {
+    "$BRT" bench --json "${MODEL[@]}" streams prefill context --context 5000 >bench.json
+    check_json '
+assert [(row["weights"], row["streams"]) for row in bench["streams"]] == [
+    (weights, streams) for weights in ("f32", "bf16", "int8") for streams in (1, 4, 16)]
+assert all(row["tokens_per_s"] > 0 for row in bench["streams"])
+assert [row["weights"] for row in bench["prefill"]] == ["f32", "bf16", "int8"]
+assert all(row["over_training_forward"] > 0 for row in bench["prefill"])
+assert [row["tokens"] for row in bench["context"]] == [2000, 5000]
+assert all(row["resident_mbytes"] > 0 for row in bench["context"])
+'
+}
