@@ -51,6 +51,25 @@ static inline size_t config_of(const brt_model *model, const char *key)
     return (size_t)brt_config_get(brt_model_config(model), key);
 }
 
+/* Of two trainers on models of one configuration, bit by bit. */
+static inline void expect_same_gradients(const char *name, const brt_model *model, const brt_trainer *a,
+                                         const brt_trainer *b)
+{
+    for (size_t i = 0; i < brt_model_parameter_count(model); i++) {
+        brt_parameter_info parameter;
+        assert_ok(brt_model_parameter(model, i, &parameter));
+        float *left = malloc(parameter.count * sizeof *left), *right = malloc(parameter.count * sizeof *right);
+        assert_ok(brt_trainer_gradient(a, i, left));
+        assert_ok(brt_trainer_gradient(b, i, right));
+        for (size_t j = 0; j < parameter.count; j++)
+            if (left[j] != right[j])
+                fail_msg("%s: gradient of %s[%zu] is %.9g and %.9g", name, parameter.name, j,
+                         (double)left[j], (double)right[j]);
+        free(left);
+        free(right);
+    }
+}
+
 static inline int32_t *draw_tokens(const brt_model *model, size_t count, uint64_t seed)
 {
     int32_t *tokens = malloc(count * sizeof *tokens);

@@ -60,23 +60,6 @@ static double run_numbered(brt_trainer *trainer, const brt_model *model, const s
     return loss;
 }
 
-static void expect_same_gradients(const char *name, const brt_model *model, const brt_trainer *a, const brt_trainer *b)
-{
-    for (size_t i = 0; i < brt_model_parameter_count(model); i++) {
-        brt_parameter_info parameter;
-        assert_ok(brt_model_parameter(model, i, &parameter));
-        float *left = malloc(parameter.count * sizeof *left), *right = malloc(parameter.count * sizeof *right);
-        assert_ok(brt_trainer_gradient(a, i, left));
-        assert_ok(brt_trainer_gradient(b, i, right));
-        for (size_t j = 0; j < parameter.count; j++)
-            if (left[j] != right[j])
-                fail_msg("%s: gradient of %s[%zu] is %.9g kept, %.9g computed again", name, parameter.name, j,
-                         (double)left[j], (double)right[j]);
-        free(left);
-        free(right);
-    }
-}
-
 /* Segments of several lengths, the second ending inside a block, with what they carry on. */
 static void check(const shape *s)
 {

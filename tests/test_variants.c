@@ -195,23 +195,6 @@ static double run(brt_trainer *trainer, const input *in, size_t first, size_t ti
     return loss;
 }
 
-static void expect_same_gradients(const char *name, const brt_model *model, const brt_trainer *a, const brt_trainer *b)
-{
-    for (size_t i = 0; i < brt_model_parameter_count(model); i++) {
-        brt_parameter_info parameter;
-        assert_ok(brt_model_parameter(model, i, &parameter));
-        float *left = malloc(parameter.count * sizeof *left), *right = malloc(parameter.count * sizeof *right);
-        assert_ok(brt_trainer_gradient(a, i, left));
-        assert_ok(brt_trainer_gradient(b, i, right));
-        for (size_t j = 0; j < parameter.count; j++)
-            if (left[j] != right[j])
-                fail_msg("%s: gradient of %s[%zu] is %.9g and %.9g", name, parameter.name, j, (double)left[j],
-                         (double)right[j]);
-        free(left);
-        free(right);
-    }
-}
-
 /* A second model of the same weights, because a model has one trainer. */
 static brt_model *copy_model(const brt_model *model)
 {
