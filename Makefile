@@ -30,6 +30,7 @@ parity: all
 golden:
 	tests/golden/setup_reference.sh $(REFERENCE)
 	$(REFERENCE)/bin/python tests/golden/make_golden.py
+	$(REFERENCE)/bin/python tests/golden/make_early.py
 
 sanitize:
 	@scripts/dependencies.sh sanitize
