@@ -78,15 +78,20 @@ static brt_status open_model(const cli_parsed *parsed, const info_arguments *a, 
 static part part_of(const char *name)
 {
     unsigned place;
-    if (strstr(name, "state_container."))
+    if (strstr(name, "state_container.") || strstr(name, "recurrent_"))
         return part_recurrence;
     if (strstr(name, ".routed."))
         return part_routing;
+    if (strstr(name, "ffn"))
+        return part_feed_forward;
+    if (sscanf(name, "transformer%u/", &place) == 1)
+        return part_attention;
     if (strncmp(name, "mem_manager.", 12) == 0)
         return part_compression;
     if (sscanf(name, "layers.%*u.%u.", &place) == 1)
         return place == 0 ? part_attention : part_feed_forward;
-    return strncmp(name, "token_emb.", 10) == 0 ? part_embedding : part_output;
+    bool embeds = strncmp(name, "token_emb.", 10) == 0 || strncmp(name, "embed/", 6) == 0;
+    return embeds ? part_embedding : part_output;
 }
 
 static brt_status count_parameters(description *d)

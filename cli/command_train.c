@@ -72,6 +72,8 @@ static const cli_option options[] = {
      "probability that a row starts a segment without memories"},
     {"state-dropout", 0, CLI_NUMBER, TRAINER(state_dropout), "P",
      "probability that a row starts a segment from the initial state"},
+    {"dropout", 0, CLI_NUMBER, TRAINER(dropout), "P",
+     "probability that an activation is dropped; of the paper's arithmetic alone"},
     {"val-every", 0, CLI_COUNT, RUN(val_every), "N", "validate every N steps, not only at the end"},
     {"val-tokens", 0, CLI_COUNT, RUN(val_tokens), "N", "tokens per validation; 0: all"},
     {"sample-every", 0, CLI_COUNT, RUN(sample_every), "N", "show a generated text every N steps"},
@@ -409,7 +411,9 @@ const cli_command cli_train = {
         "optimizer.safetensors, trainer_state.json and metrics.jsonl. Without --preset, --config or an argument of the "
         "model it is the preset small. Presets replace some defaults: tiny and small have --lr 0.002 --beta2 0.99 "
         "--warmup 50; reference has --optimizer adam --lr 0.0001 --weight-decay 0 --schedule constant --sampling crops "
-        "--accumulation 4 --segment-blocks 2. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
+        "--accumulation 4 --segment-blocks 2; paper-tiny and paper-150m have --optimizer adafactor --summed-loss --lr 1 "
+        "--schedule rsqrt_decay_std --clip 0 --weight-decay 0 --dropout 0.05 --xl-memories-dropout 0 --state-dropout 0 and "
+        "--warmup 200 or 1000. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
         "that is resumed, even after a kill, has the losses of an uninterrupted one.",
     .options = options,
     .model_options = true,

@@ -300,9 +300,9 @@ static void what_is_written_reads_back(void **state)
     static const int64_t steps = 7;
     static const uint8_t flags[3] = {1, 0, 1};
     const brt_tensor_source tensors[] = {
-        {"layers.0.weight", "F32", 2, {2, 3}, weights}, {"flags", "BOOL", 1, {3}, flags},
-        {"step", "I64", 0, {0}, &steps},                {"nothing", "BF16", 2, {0, 5}, NULL},
-        {"caf\xc3\xa9 \"quoted\"\n", "U8", 1, {3}, flags},
+        {"layers.0.weight", "F32", 2, {2, 3}, weights, false}, {"flags", "BOOL", 1, {3}, flags, false},
+        {"step", "I64", 0, {0}, &steps, false},                {"nothing", "BF16", 2, {0, 5}, NULL, false},
+        {"caf\xc3\xa9 \"quoted\"\n", "U8", 1, {3}, flags, false},
     };
     const char *const metadata[] = {"format", "pt", "note", "two\nlines", NULL};
     assert_ok(brt_safetensors_write("written", tensors, 5, metadata));
@@ -323,6 +323,28 @@ static void what_is_written_reads_back(void **state)
     brt_safetensors_close(file);
 }
 
+/* [19, 5] from [5, 19]: more rows than are turned at a time. */
+static void a_transpose_is_written_as_such(void **state)
+{
+    (void)state;
+    enum { rows = 19, columns = 5 };
+    float data[columns * rows];
+    for (size_t i = 0; i < columns * rows; i++)
+        data[i] = (float)i;
+    const brt_tensor_source tensor = {"kernel", "F32", 2, {rows, columns}, data, true};
+    assert_ok(brt_safetensors_write("written", &tensor, 1, NULL));
+    brt_safetensors *file;
+    brt_tensor_info info;
+    float found[rows * columns];
+    assert_ok(brt_safetensors_open(&file, "written"));
+    assert_true(brt_safetensors_find(file, "kernel", &info));
+    brt_safetensors_to_float(&info, found);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            assert_true(found[r * columns + c] == data[c * rows + r]);
+    brt_safetensors_close(file);
+}
+
 static void data_begins_at_64_bytes_for_any_header(void **state)
 {
     (void)state;
@@ -330,7 +352,7 @@ static void data_begins_at_64_bytes_for_any_header(void **state)
     for (int length = 1; length <= 130; length++) {
         char name[131] = {0};
         memset(name, 'n', (size_t)length);
-        const brt_tensor_source tensor = {name, "U8", 1, {1}, &byte};
+        const brt_tensor_source tensor = {name, "U8", 1, {1}, &byte, false};
         assert_ok(brt_safetensors_write("aligned", &tensor, 1, NULL));
         brt_mapping file;
         uint64_t header;
@@ -373,13 +395,13 @@ static void what_the_reader_would_refuse_is_not_written(void **state)
         brt_tensor_source tensors[2];
         const char *part;
     } cases[] = {
-        {{{"a", "F32", 1, {1}, data}, {"a", "F32", 1, {1}, data}}, "the name is taken"},
-        {{{"a", "F32", 1, {1}, data}, {"__metadata__", "F32", 1, {1}, data}}, "the name is taken"},
-        {{{"a", "F32", 1, {1}, data}, {"b", "real", 1, {1}, data}}, "its dtype \"real\" is unknown"},
-        {{{"a", "F32", 1, {1}, data}, {"b", "F32", 9, {1}, data}}, "it has 9 dimensions"},
-        {{{"a", "F32", 1, {1}, data}, {"b", "F32", 2, {SIZE_MAX, 2}, data}}, "its size overflows"},
-        {{{"a", "F32", 1, {1}, data}, {"b", "U8", 1, {SIZE_MAX - 1}, data}}, "the file's size overflows"},
-        {{{"a", "F32", 1, {1}, data}, {"\xff", "F32", 1, {1}, data}}, "its name is not UTF-8"},
+        {{{"a", "F32", 1, {1}, data, false}, {"a", "F32", 1, {1}, data, false}}, "the name is taken"},
+        {{{"a", "F32", 1, {1}, data, false}, {"__metadata__", "F32", 1, {1}, data, false}}, "the name is taken"},
+        {{{"a", "F32", 1, {1}, data, false}, {"b", "real", 1, {1}, data, false}}, "its dtype \"real\" is unknown"},
+        {{{"a", "F32", 1, {1}, data, false}, {"b", "F32", 9, {1}, data, false}}, "it has 9 dimensions"},
+        {{{"a", "F32", 1, {1}, data, false}, {"b", "F32", 2, {SIZE_MAX, 2}, data, false}}, "its size overflows"},
+        {{{"a", "F32", 1, {1}, data, false}, {"b", "U8", 1, {SIZE_MAX - 1}, data, false}}, "the file's size overflows"},
+        {{{"a", "F32", 1, {1}, data, false}, {"\xff", "F32", 1, {1}, data, false}}, "its name is not UTF-8"},
     };
     size_t before = entries_here();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -395,7 +417,7 @@ static void a_full_disk_leaves_the_old_tensors(void **state)
 {
     (void)state;
     static const unsigned char data[4000] = {0};
-    const brt_tensor_source small = {"a", "U8", 1, {1}, data}, large = {"a", "U8", 1, {sizeof data}, data};
+    const brt_tensor_source small = {"a", "U8", 1, {1}, data, false}, large = {"a", "U8", 1, {sizeof data}, data, false};
     struct rlimit before, limit = {.rlim_cur = 1000};
     brt_safetensors *file;
     assert_ok(brt_safetensors_write("full", &small, 1, NULL));
@@ -473,6 +495,7 @@ int main(void)
         cmocka_unit_test(small_floats_convert_exactly),
         cmocka_unit_test(other_numbers_convert),
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(a_transpose_is_written_as_such),
         cmocka_unit_test(data_begins_at_64_bytes_for_any_header),
         cmocka_unit_test(nothing_at_all_can_be_written),
         cmocka_unit_test(what_the_reader_would_refuse_is_not_written),

@@ -73,12 +73,13 @@ static void streams_together_are_streams_alone(void **state)
         expect_the_same(models[i], load_golden(models[i]));
     expect_the_same("medium", make_model(medium_model));
     expect_the_same("wide", make_model(wide_model));
-    for (uint64_t seed = 1; seed < 20; seed++) {
-        char name[1024];
-        brt_model *model;
-        if (make_variant(seed, &model, name, sizeof name))
-            expect_the_same(name, model);
-    }
+    for (uint64_t seed = 1; seed < 20; seed++)
+        for (size_t i = 0; i < variant_arithmetic_count; i++) {
+            char name[1024];
+            brt_model *model;
+            if (make_variant(variant_arithmetics[i], seed, &model, name, sizeof name))
+                expect_the_same(name, model);
+        }
 }
 
 static void quantized_models_too(void **state)

@@ -120,7 +120,8 @@ BRT_API brt_status brt_config_set(brt_config *config, const char *key, const cha
 /* Sets the keys that FILE.json, or DIR/config.json, has. BRT_ERROR_FORMAT when it is not a JSON object,
  * BRT_ERROR_CONFIG for an unknown key or a value of the wrong type; some keys may be set then. */
 BRT_API brt_status brt_config_load(brt_config *config, const char *path);
-/* Sets the keys of a preset's model: "tiny", "small", or "reference", the model of the reference's train.py. */
+/* Sets the keys of a preset's model: "tiny", "small", "reference", the model of the reference's train.py, or "paper-tiny"
+ * and "paper-150m", Hutchins et al.'s Rec:fixed:skip, small and as large as theirs. */
 BRT_API brt_status brt_config_preset(brt_config *config, const char *name);
 /* Fills in the defaults that depend on others and checks every rule: BRT_ERROR_CONFIG names what breaks one,
  * BRT_ERROR_UNSUPPORTED what is not there yet. Model creation does it, too. */
@@ -165,12 +166,13 @@ BRT_API const brt_config *brt_model_config(const brt_model *model);
 BRT_API brt_status brt_model_quantize(brt_model **out, const brt_model *model, const char *dtype);
 
 typedef struct brt_parameter_info {
-    const char *name;  /* the reference's state_dict() name */
+    const char *name;  /* the reference's state_dict() name, or the paper's in Flax */
     const char *dtype; /* as the model holds it: "F32"; of a quantized model also "BF16" or "I8". A static string */
     const float *data; /* [shape], owned by the model; a trainer changes it; NULL unless it is F32 */
     size_t count;      /* of numbers: the product of the shape */
     size_t dims;
     size_t shape[4];   /* [dims] */
+    bool transposed;   /* files have the transpose, of two dimensions, as Flax has kernels */
 } brt_parameter_info;
 /* How many tensors of parameters the model has. */
 BRT_API size_t brt_model_parameter_count(const brt_model *model);
@@ -330,6 +332,8 @@ typedef struct brt_trainer_options {
     float xl_memories_dropout;  /* probability, per row and segment, to start without memories; default 0.1 (as the
                                    reference's trainer) */
     float state_dropout;        /* likewise from the initial state; default 0.1 */
+    float dropout;              /* probability that an activation is dropped while training, in the paper's arithmetic: before
+                                   attention, after the feed-forward and before the logits; default 0 (the paper: 0.05) */
     bool profile;               /* take the time of every operation: brt_trainer_profile; default false */
     uint64_t seed;              /* of the dropouts */
     uint64_t memory_limit;      /* bytes beside the model's weights; more is BRT_ERROR_MEMORY; 0: what the system has */
@@ -417,8 +421,8 @@ typedef struct brt_run_options {
     brt_trainer_options trainer;
 } brt_run_options;
 BRT_API brt_run_options brt_run_options_init(void);
-/* Sets what a preset ("tiny", "small", or "reference", the reference's train.py) has of its own; its model is
- * brt_config_preset's. */
+/* Sets what a preset ("tiny", "small", "reference", the reference's train.py, "paper-tiny" or "paper-150m", training as
+ * Hutchins et al. do it) has of its own; its model is brt_config_preset's. */
 BRT_API brt_status brt_run_options_preset(brt_run_options *options, const char *name);
 
 typedef struct brt_run_progress {

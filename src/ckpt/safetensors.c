@@ -476,15 +476,40 @@ static brt_status write_header(brt_writer *writer, const char *header, const cha
     return brt_writer_write(writer, spaces, padding);
 }
 
+/* A few rows at a time, so that reading along their columns takes whole cache lines. */
+static brt_status write_transposed(brt_writer *writer, const brt_tensor_source *tensor)
+{
+    enum { most_rows = 16 };
+    size_t rows = tensor->shape[0], columns = tensor->shape[1];
+    const float *data = tensor->data; /* [columns, rows] */
+    float *buffer = malloc(most_rows * columns * sizeof *buffer);
+    brt_status status = buffer ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for writing \"%s\"", tensor->name);
+    for (size_t first = 0; first < rows && status == BRT_OK; first += most_rows) {
+        size_t count = brt_min_size(most_rows, rows - first);
+        for (size_t column = 0; column < columns; column++)
+            for (size_t row = 0; row < count; row++)
+                buffer[row * columns + column] = data[column * rows + first + row];
+        status = brt_writer_write(writer, buffer, count * columns * sizeof *buffer);
+    }
+    free(buffer);
+    return status;
+}
+
+static brt_status write_tensor(brt_writer *writer, const brt_tensor_source *tensor)
+{
+    size_t elements, bytes;
+    if (tensor->transposed)
+        return write_transposed(writer, tensor);
+    measure(tensor->dims, tensor->shape, find_element_type(tensor->dtype)->bytes, &elements, &bytes);
+    return brt_writer_write(writer, tensor->data, bytes);
+}
+
 static brt_status write_all(brt_writer *writer, const char *path, const char *header, const brt_tensor_source *tensors,
                             size_t count)
 {
     BRT_TRY(write_header(writer, header, path));
-    for (size_t i = 0; i < count; i++) {
-        size_t elements, bytes;
-        measure(tensors[i].dims, tensors[i].shape, find_element_type(tensors[i].dtype)->bytes, &elements, &bytes);
-        BRT_TRY(brt_writer_write(writer, tensors[i].data, bytes));
-    }
+    for (size_t i = 0; i < count; i++)
+        BRT_TRY(write_tensor(writer, &tensors[i]));
     return BRT_OK;
 }
 

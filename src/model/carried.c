@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void add(brt_slots *slots, const char *kind, size_t index, size_t vectors, size_t width,
                 const brt_tensor *initial)
@@ -13,29 +14,42 @@ static void add(brt_slots *slots, const char *kind, size_t index, size_t vectors
     snprintf(slot->name, sizeof slot->name, "%s.%zu", kind, index);
 }
 
-static const brt_tensor *initial_state(const brt_parameters *parameters, size_t layer)
+static bool is_paper(const brt_config *config)
 {
-    return &brt_parameters_find(parameters, "layers.%zu.0.state_container.init_state", layer)->tensor;
+    return config->arithmetic == BRT_ARITHMETIC_PAPER;
 }
 
-brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_parameters *parameters)
+/* The memory that a new row of the paper's arithmetic sees. */
+static brt_status make_zeros(brt_tensor *zeros, const brt_config *config)
 {
-    size_t depth = (size_t)config->depth, states = 0, read;
-    *slots = (brt_slots){.items = calloc(2 * depth + config->recurrent_layers.count + config->routed_layers.count,
-                                        sizeof *slots->items)};
+    size_t vectors = (size_t)config->block_width, width = brt_carried_raw_width(config);
+    *zeros = (brt_tensor){.dims = 2,
+                          .shape = {vectors, width},
+                          .count = vectors * width,
+                          .data_offset = BRT_WORKSPACE_NONE,
+                          .gradient_offset = BRT_WORKSPACE_NONE};
+    zeros->data = calloc(zeros->count, sizeof *zeros->data);
+    return zeros->data ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu keys and values", vectors);
+}
+
+brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_state_container *container)
+{
+    size_t depth = (size_t)config->depth, states = config->recurrent_layers.count;
+    *slots = (brt_slots){.items = calloc(2 * depth + states + config->routed_layers.count, sizeof *slots->items)};
     if (!slots->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu layers carry", depth);
+    if (is_paper(config))
+        BRT_TRY(make_zeros(&slots->zeros, config));
     slots->memory = slots->count;
     for (size_t layer = 0; layer < depth; layer++)
-        add(slots, "memory", layer, (size_t)config->block_width, brt_carried_raw_width(config), NULL);
+        add(slots, "memory", layer, (size_t)config->block_width, brt_carried_raw_width(config),
+            is_paper(config) ? &slots->zeros : NULL);
     slots->compressed = slots->count;
     for (size_t layer = 0; config->use_compressed_mem && layer < depth; layer++)
         add(slots, "compressed", layer, brt_carried_compressed(config), brt_carried_raw_width(config), NULL);
     slots->state = slots->count;
-    for (size_t layer = 0; layer < depth; layer++)
-        if (brt_config_writes_state(config, layer, &read))
-            add(slots, "state", states++, (size_t)config->num_state_vectors, (size_t)config->dim,
-                initial_state(parameters, layer));
+    for (size_t i = 0; i < states; i++)
+        add(slots, "state", i, (size_t)config->num_state_vectors, (size_t)config->dim, container[i].initial);
     slots->route_input = slots->count;
     for (size_t i = 0; config->route_every && i < config->routed_layers.count; i++)
         add(slots, "input", i, 1, (size_t)config->dim, NULL);
@@ -45,12 +59,22 @@ brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const br
 void brt_slots_close(brt_slots *slots)
 {
     free(slots->items);
+    free(slots->zeros.data);
     *slots = (brt_slots){0};
 }
 
 size_t brt_slot_row(const brt_slot *slot)
 {
     return slot->vectors * slot->width;
+}
+
+void brt_slot_start(const brt_slot *slot, real *rows, size_t row)
+{
+    size_t count = brt_slot_row(slot);
+    if (slot->initial)
+        memcpy(rows + row * count, slot->initial->data, count * sizeof *rows);
+    else
+        memset(rows + row * count, 0, count * sizeof *rows);
 }
 
 size_t brt_slots_reals(const brt_slots *slots, size_t rows)
@@ -87,7 +111,7 @@ size_t brt_carried_visible(const brt_config *config, uint64_t past)
 {
     size_t room = brt_carried_compressed(config);
     if (!past)
-        return 0;
+        return is_paper(config) ? (size_t)config->block_width : 0;
     uint64_t blocks = past - 1 < room ? past - 1 : room;
     return (size_t)config->block_width + brt_min_size(room, (size_t)blocks * brt_carried_entries(config));
 }
@@ -95,4 +119,9 @@ size_t brt_carried_visible(const brt_config *config, uint64_t past)
 size_t brt_carried_first_key(const brt_config *config, uint64_t past)
 {
     return brt_carried_keys(config) - brt_carried_visible(config, past);
+}
+
+size_t brt_carried_offset(const brt_config *config, uint64_t past)
+{
+    return (size_t)(past % (uint64_t)(config->max_seq_len / config->block_width)) * (size_t)config->block_width;
 }

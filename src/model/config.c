@@ -23,9 +23,15 @@ typedef struct key {
     {{#name, "choice", default_value, help}, type_choice, offsetof(brt_config, name), 0, names}
 
 /* In the order of brt_position_encoding. */
-static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", NULL};
+static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", "absolute",
+                                                  "fourier", NULL};
 static const char *const state_cells[] = {"block_recurrent", "memformer", NULL};
-static const char *const windows[] = {"block", "exact", NULL};
+static const char *const windows[] = {"block", "exact", "previous", NULL};
+static const char *const arithmetics[] = {"reference", "paper", NULL};
+static const char *const state_gates[] = {"fixed", "lstm", "full", "residual", NULL};
+static const char *const state_updates[] = {"skip", "dual", "single", NULL};
+static const char *const attention_scales[] = {"signed", "absolute", NULL};
+static const char *const logit_divisors[] = {"vocabulary", "dim", NULL};
 static const char *const routed_dtypes[] = {"f32", "bf16", "int8", NULL}; /* in the order of brt_routed_dtype */
 
 /* In the order of brt_compression. */
@@ -55,7 +61,9 @@ static const key keys[] = {
     CHOICE(position_encoding, position_encodings, "xpos",
            "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
            "alibi, none"),
-    CHOICE(window, windows, "block", "keys that a token sees: block (memory and block) or exact (block_width keys)"),
+    CHOICE(window, windows, "block",
+           "keys that a token sees: block (memory and block), exact (block_width keys) or previous (those before its "
+           "own)"),
     KEY(qk_logit_scale, number, 0, "0",
         "logits of normalised queries and keys are multiplied by this; 0: by dim_head^-0.5, as the package does"),
     KEY(recurrent_qk_rmsnorm, boolean, 0, "true", "recurrent layers normalise their window's queries and keys, too"),
@@ -75,6 +83,18 @@ static const key keys[] = {
     KEY(route_every, integer, 0, "0",
         "tokens after which routes are made anew, from the last token before; 0: once a block, from the states alone"),
     KEY(random_routes, boolean, 0, "false", "for comparison: tokens are drawn, not chosen"),
+    CHOICE(arithmetic, arithmetics, "reference",
+           "reference (the PyTorch package's) or paper (that of Hutchins et al. 2022, which has the arguments below)"),
+    CHOICE(state_gate, state_gates, "fixed", "what lets a new state in: fixed, lstm, full or residual"),
+    CHOICE(state_update, state_updates, "skip",
+           "what is made of it: skip (no feed-forward), dual (two gates) or single"),
+    KEY(feedback, boolean, 0, "false", "every layer reads the state of the last recurrent layer"),
+    KEY(cosine_attention, boolean, 0, "true", "queries and keys of length 1, and a learned scale of each head"),
+    CHOICE(attention_scale, attention_scales, "signed",
+           "that scale as it is (signed, 2022) or its size (absolute, 2025)"),
+    CHOICE(logit_divisor, logit_divisors, "vocabulary",
+           "logits are divided by the root of the vocabulary (2022) or of dim (2025)"),
+    KEY(alibi_bound, number, 0, "0", "least bias of alibi; 0: learned"),
 };
 #undef KEY
 #undef CHOICE
@@ -104,7 +124,7 @@ static const void *const_field(const brt_config *config, const key *k)
     return (const char *)config + k->offset;
 }
 
-static bool is_given(const brt_config *config, const char *name)
+bool brt_config_is_given(const brt_config *config, const char *name)
 {
     return config->given >> (find_key(name) - keys) & 1;
 }
@@ -127,6 +147,7 @@ brt_status brt_config_create(brt_config **out)
     config->routed_dtype = BRT_ROUTED_BF16;
     config->routes = 4;
     config->routed_tokens = 1024;
+    config->cosine_attention = true;
     *out = config;
     return BRT_OK;
 }
@@ -320,6 +341,13 @@ static const struct {
     {"reference", "{\"num_tokens\": 256, \"dim\": 512, \"depth\": 6, \"dim_head\": 64, \"heads\": 8,"
                   " \"max_seq_len\": 1024, \"block_width\": 512, \"num_state_vectors\": 512,"
                   " \"recurrent_layers\": [4], \"use_flash_attn\": true}"},
+    /* Rec:fixed:skip of Hutchins et al. 2022, small, and as in its size of 150 million parameters. */
+    {"paper-tiny", "{\"arithmetic\": \"paper\", \"num_tokens\": 256, \"dim\": 128, \"depth\": 4, \"dim_head\": 32,"
+                   " \"heads\": 4, \"ff_mult\": 4, \"max_seq_len\": 512, \"block_width\": 64,"
+                   " \"num_state_vectors\": 64}"},
+    {"paper-150m", "{\"arithmetic\": \"paper\", \"num_tokens\": 256, \"dim\": 1024, \"depth\": 12, \"dim_head\": 128,"
+                   " \"heads\": 8, \"ff_mult\": 4, \"max_seq_len\": 4096, \"block_width\": 512,"
+                   " \"num_state_vectors\": 512}"},
 };
 
 brt_status brt_config_preset(brt_config *config, const char *name)
@@ -333,139 +361,8 @@ brt_status brt_config_preset(brt_config *config, const char *name)
         json_decref(object);
         return status;
     }
-    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no preset \"%s\"; the presets are tiny, small and reference", name);
-}
-
-/* ---- rules --------------------------------------------------------------------------------------------- */
-
-static void fill_defaults(brt_config *config)
-{
-    if (!is_given(config, "recurrent_layers"))
-        config->recurrent_layers = (brt_layer_list){1, {config->depth / 2}};
-    if (!is_given(config, "read_recurrent_layers"))
-        config->read_recurrent_layers = config->recurrent_layers;
-    if (!is_given(config, "num_state_vectors"))
-        config->num_state_vectors = config->block_width;
-}
-
-static brt_status check_required(const brt_config *config)
-{
-    for (size_t i = 0; i < key_count; i++)
-        if (keys[i].public.default_value[0] == '\0' && !(config->given >> i & 1))
-            return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" (%s) must be given", keys[i].public.name, keys[i].public.help);
-    return BRT_OK;
-}
-
-/* Layers of the model, each once. */
-static brt_status check_layer_list(const brt_config *config, const brt_layer_list *list, const char *name)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->layer[i] < 1 || list->layer[i] > config->depth)
-            return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld; layers range from 1 to depth (%lld)%s", name,
-                            (long long)list->layer[i], (long long)config->depth,
-                            is_given(config, name) ? "" : ": the default is depth / 2, so give it");
-        for (size_t j = 0; j < i; j++)
-            if (list->layer[j] == list->layer[i])
-                return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld twice", name, (long long)list->layer[i]);
-    }
-    return BRT_OK;
-}
-
-static brt_status check_layers(const brt_config *config)
-{
-    const brt_layer_list *write = &config->recurrent_layers, *read = &config->read_recurrent_layers;
-    if (write->count != read->count)
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"read_recurrent_layers\" has %zu entries and \"recurrent_layers\" %zu; each recurrent layer "
-                        "needs one layer that reads it",
-                        read->count, write->count);
-    BRT_TRY(check_layer_list(config, write, "recurrent_layers"));
-    for (size_t i = 0; i < write->count; i++) {
-        if (read->layer[i] < 1 || read->layer[i] > write->layer[i])
-            return BRT_FAIL(BRT_ERROR_CONFIG,
-                            "\"read_recurrent_layers\" names layer %lld for recurrent layer %lld; a state is read at a "
-                            "layer from 1 up to the one that writes it",
-                            (long long)read->layer[i], (long long)write->layer[i]);
-    }
-    if (write->count && config->num_state_vectors < 1)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"num_state_vectors\" must be at least 1 with recurrent layers");
-    return BRT_OK;
-}
-
-static brt_status check_sizes(const brt_config *config)
-{
-    if (config->depth > BRT_MAX_DEPTH)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"depth\" is %lld; at most %d are supported", (long long)config->depth,
-                        BRT_MAX_DEPTH);
-    if (config->heads % config->kv_heads)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"kv_heads\" is %lld; it must divide \"heads\" (%lld)",
-                        (long long)config->kv_heads, (long long)config->heads);
-    if (config->position_encoding <= BRT_POSITION_ROTARY && config->dim_head % 2)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"dim_head\" is %lld; rotary positions need an even number",
-                        (long long)config->dim_head);
-    if (config->max_seq_len % config->block_width)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"max_seq_len\" (%lld) must be a multiple of \"block_width\" (%lld)",
-                        (long long)config->max_seq_len, (long long)config->block_width);
-    if (!(config->qk_logit_scale >= 0 && config->qk_logit_scale <= 1e6))
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"qk_logit_scale\" is %g; it must lie between 0 and 1e6",
-                        config->qk_logit_scale);
-    if (!(fabs(config->state_gate_bias) <= 100))
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"state_gate_bias\" is %g; it must lie between -100 and 100",
-                        config->state_gate_bias);
-    double inner = floor((double)config->dim * config->ff_mult * 2 / 3);
-    if (!(inner >= 1 && inner <= INT32_MAX / 2))
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"ff_mult\" (%g) times \"dim\" (%lld) gives a feed-forward width of %g; it must lie between 1 "
-                        "and %d",
-                        config->ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
-    return BRT_OK;
-}
-
-static brt_status check_compression(const brt_config *config)
-{
-    if (config->window == BRT_WINDOW_EXACT)
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"window\" is exact: a token sees block_width keys, all of them in the block and the one "
-                        "before, and never a compressed memory; use \"use_compressed_mem\" with the window \"block\"");
-    if (config->block_width < 2)
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"block_width\" is %lld; \"use_compressed_mem\" keeps block_width / 2 entries and needs at "
-                        "least 2",
-                        (long long)config->block_width);
-    if (config->compressed_mem_factor > config->block_width)
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"compressed_mem_factor\" (%lld) is larger than \"block_width\" (%lld): a block would leave "
-                        "no entry, and there would never be a compressed memory",
-                        (long long)config->compressed_mem_factor, (long long)config->block_width);
-    return BRT_OK;
-}
-
-static brt_status check_routes(const brt_config *config)
-{
-    const brt_layer_list *layers = &config->routed_layers;
-    if (layers->count == 0)
-        return BRT_OK;
-    BRT_TRY(check_layer_list(config, layers, "routed_layers"));
-    if (config->heads % config->routes || config->routes % config->kv_heads)
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"routes\" is %lld; it must divide \"heads\" (%lld) and be a multiple of \"kv_heads\" (%lld): "
-                        "the heads of a route look at the keys of one key head",
-                        (long long)config->routes, (long long)config->heads, (long long)config->kv_heads);
-    if (config->route_every && config->block_width % config->route_every)
-        return BRT_FAIL(BRT_ERROR_CONFIG, "\"route_every\" is %lld; it must divide \"block_width\" (%lld)",
-                        (long long)config->route_every, (long long)config->block_width);
-    return BRT_OK;
-}
-
-brt_status brt_config_check(brt_config *config)
-{
-    BRT_TRY(check_required(config));
-    BRT_TRY(check_sizes(config));
-    if (config->use_compressed_mem)
-        BRT_TRY(check_compression(config));
-    fill_defaults(config);
-    BRT_TRY(check_layers(config));
-    return check_routes(config);
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no preset \"%s\"; the presets are tiny, small, reference, "
+                    "paper-tiny and paper-150m", name);
 }
 
 /* ---- reading back ----------------------------------------------------------------------------------------- */
@@ -549,45 +446,4 @@ int64_t brt_config_get(const brt_config *config, const char *name)
         return (int64_t)((const brt_layer_list *)from)->count;
     }
     return -1;
-}
-
-size_t brt_config_ff_inner(const brt_config *config)
-{
-    return (size_t)((double)config->dim * config->ff_mult * 2 / 3);
-}
-
-bool brt_config_normalises(const brt_config *config, size_t layer)
-{
-    size_t read;
-    return config->all_layers_qk_rmsnorm ||
-           (config->recurrent_qk_rmsnorm && brt_config_writes_state(config, layer, &read));
-}
-
-double brt_config_logit_scale(const brt_config *config, bool normalised)
-{
-    return normalised && config->qk_logit_scale > 0 ? config->qk_logit_scale : 1 / sqrt((double)config->dim_head);
-}
-
-bool brt_config_learns_compression(const brt_config *config)
-{
-    return config->use_compressed_mem && config->compressed_mem_factor > 1 &&
-           (config->compression == BRT_COMPRESSION_CONVOLUTION || config->compression == BRT_COMPRESSION_DILATED);
-}
-
-bool brt_config_is_routed(const brt_config *config, size_t layer)
-{
-    for (size_t i = 0; i < config->routed_layers.count; i++)
-        if ((size_t)config->routed_layers.layer[i] == layer + 1)
-            return true;
-    return false;
-}
-
-bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)
-{
-    for (size_t i = 0; i < config->recurrent_layers.count; i++)
-        if ((size_t)config->recurrent_layers.layer[i] == layer + 1) {
-            *read = (size_t)config->read_recurrent_layers.layer[i] - 1;
-            return true;
-        }
-    return false;
 }

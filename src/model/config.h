@@ -17,6 +17,8 @@ typedef enum brt_state_cell {
     BRT_CELL_BLOCK_RECURRENT, /* Hutchins et al. 2022: attends to itself and to the block */
     BRT_CELL_MEMFORMER,       /* Wu et al. 2022: every vector to the block and to itself alone, and forgets by a bias */
 } brt_state_cell;
+/* Whose equations: those of the reference, or of the code of Hutchins et al. 2022 (docs/paper.md). */
+typedef enum brt_arithmetic_kind { BRT_ARITHMETIC_REFERENCE, BRT_ARITHMETIC_PAPER } brt_arithmetic_kind;
 
 /* How attention to the window knows where a key is. */
 typedef enum brt_position_encoding {
@@ -26,16 +28,30 @@ typedef enum brt_position_encoding {
     BRT_POSITION_DYNAMIC, /* an MLP of the distance as a bias, one for all layers */
     BRT_POSITION_ALIBI,  /* a bias that falls with the distance */
     BRT_POSITION_NONE,
+    /* The paper's only. */
+    BRT_POSITION_ABSOLUTE, /* waves added to the embedding, from 0 in every segment */
+    BRT_POSITION_FOURIER,  /* a bias of each head from waves of the distance */
 } brt_position_encoding;
 
-enum { BRT_T5_BUCKETS = 32, BRT_T5_DISTANCE = 128 }; /* from this distance on, the last bucket */
+enum {
+    BRT_T5_BUCKETS = 32,
+    BRT_T5_DISTANCE = 128,   /* from this distance on, the last bucket */
+    BRT_FOURIER_WIDTH = 128, /* half of them cosines, half sines */
+};
 
 /* Which keys of memory and block a query sees. */
 typedef enum brt_window_kind {
     BRT_WINDOW_BLOCK, /* all of the memory and those of the block up to itself, as the reference: block_width + 1 to
                          2 * block_width keys */
-    BRT_WINDOW_EXACT, /* block_width keys, the last its own */
+    BRT_WINDOW_EXACT,    /* block_width keys, the last its own */
+    BRT_WINDOW_PREVIOUS, /* the block_width keys before its own, the paper's */
 } brt_window_kind;
+
+/* What lets a new state in, and what is made of it (the paper's "horizontal" direction). */
+typedef enum brt_gate_kind { BRT_GATE_FIXED, BRT_GATE_LSTM, BRT_GATE_FULL, BRT_GATE_RESIDUAL } brt_gate_kind;
+typedef enum brt_update_kind { BRT_UPDATE_SKIP, BRT_UPDATE_DUAL, BRT_UPDATE_SINGLE } brt_update_kind;
+typedef enum brt_attention_scale { BRT_SCALE_SIGNED, BRT_SCALE_ABSOLUTE } brt_attention_scale;
+typedef enum brt_logit_divisor { BRT_DIVISOR_VOCABULARY, BRT_DIVISOR_DIM } brt_logit_divisor;
 
 /* What becomes of a block that leaves the window, with use_compressed_mem. */
 typedef enum brt_compression {
@@ -65,6 +81,9 @@ struct brt_config {
     brt_layer_list routed_layers; /* counted from 1 */
     int64_t routed_capacity, routed_dtype, routes, routed_tokens, route_every;
     bool random_routes;
+    int64_t arithmetic, state_gate, state_update, attention_scale, logit_divisor;
+    bool feedback, cosine_attention;
+    double alibi_bound;
     uint64_t given; /* bit i: key i was set */
 };
 
@@ -74,7 +93,9 @@ brt_status brt_config_from_json(brt_config *config, const json_t *object, const 
 json_t *brt_config_to_json(const brt_config *config);
 /* Writes DIR/config.json. */
 brt_status brt_config_save(const brt_config *config, const char *dir);
-/* Width of the feed-forward's hidden layer: int(dim * ff_mult * 2 / 3). */
+/* Whether the key was set. */
+bool brt_config_is_given(const brt_config *config, const char *name);
+/* Width of the feed-forward's hidden layer: int(dim * ff_mult * 2 / 3); the paper's: dim * ff_mult, rounded. */
 size_t brt_config_ff_inner(const brt_config *config);
 /* Whether layer (from 0) normalises its window's queries and keys. */
 bool brt_config_normalises(const brt_config *config, size_t layer);

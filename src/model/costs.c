@@ -2,8 +2,6 @@
  * rectangles of scores, masked or not). */
 #include "stream_state.h"
 
-#include <string.h>
-
 /* Forward FLOPs of one block of one row. */
 typedef struct block_flops {
     uint64_t linears;     /* of the tokens, logits included */
@@ -12,7 +10,7 @@ typedef struct block_flops {
     uint64_t state_write; /* what only the next block uses */
 } block_flops;
 
-static block_flops count_block(const brt_config *c)
+static block_flops count_reference_block(const brt_config *c)
 {
     uint64_t dim = (uint64_t)c->dim, head = (uint64_t)c->dim_head, inner = (uint64_t)c->heads * head;
     uint64_t keys = (uint64_t)c->kv_heads * head;
@@ -32,12 +30,51 @@ static block_flops count_block(const brt_config *c)
     };
 }
 
+/* What the paper's states are made of what they heard: the matrices after attention, of one vector. */
+static uint64_t count_update(const brt_config *c)
+{
+    uint64_t dim = (uint64_t)c->dim, ff = brt_config_ff_inner(c), heard = 2 * (uint64_t)(c->heads * c->dim_head);
+    uint64_t gates = c->state_gate == BRT_GATE_LSTM ? 2 : c->state_gate == BRT_GATE_FULL ? 1 : 0;
+    uint64_t attention = heard * dim * (1 + gates), feed_forward = ff * dim * (1 + gates);
+    switch ((brt_update_kind)c->state_update) {
+    case BRT_UPDATE_SKIP:
+        return attention;
+    case BRT_UPDATE_DUAL:
+        return attention + dim * ff + feed_forward;
+    case BRT_UPDATE_SINGLE:
+        return heard * ff + feed_forward;
+    }
+    return 0;
+}
+
+static block_flops count_paper_block(const brt_config *c)
+{
+    uint64_t dim = (uint64_t)c->dim, head = (uint64_t)c->dim_head, inner = (uint64_t)c->heads * head;
+    uint64_t keys = (uint64_t)c->kv_heads * head, width = (uint64_t)c->block_width;
+    uint64_t vectors = (uint64_t)c->num_state_vectors, depth = (uint64_t)c->depth;
+    uint64_t states = c->recurrent_layers.count, readers = c->feedback ? depth : states;
+    uint64_t layer = dim * (2 * inner + 2 * keys) + 2 * dim * brt_config_ff_inner(c);
+    return (block_flops){
+        .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
+        .key = depth * 4 * width * inner,
+        .state_read = readers * (2 * width * dim * 2 * inner + 4 * width * vectors * inner) +
+                      states * 2 * vectors * dim * 2 * keys,
+        .state_write = states * (2 * vectors * (2 * dim * inner + count_update(c)) +
+                                 4 * vectors * (vectors + 2 * width) * inner),
+    };
+}
+
 /* What a convolution makes of a block's memory, all layers. */
 static uint64_t compression_flops(const brt_config *c)
 {
     uint64_t patch = (uint64_t)c->compressed_mem_factor * (uint64_t)c->dim_head;
     uint64_t outputs = brt_carried_entries(c) * brt_carried_raw_width(c);
     return brt_config_learns_compression(c) ? (uint64_t)c->depth * 2 * outputs * patch : 0;
+}
+
+static block_flops count_block(const brt_config *c)
+{
+    return c->arithmetic == BRT_ARITHMETIC_PAPER ? count_paper_block(c) : count_reference_block(c);
 }
 
 /* Of the first `blocks` blocks of a text. */
@@ -61,25 +98,12 @@ static uint64_t routing_flops(const brt_config *c)
            (parts * choice + 4 * width * (uint64_t)c->heads * dim_head * ((uint64_t)c->routed_tokens + 1));
 }
 
-/* Weights that are used once for several tokens: what only a block's end uses, and what makes routes. */
-static bool is_for_blocks(const char *name)
-{
-    static const char *const ends[] = {".q_from_state.weight",      ".state_to_q.weight",  ".state_to_kv.weight",
-                                       ".to_state_out.weight",      ".state_out_to_gate.weight",
-                                       ".routed.from_states.weight", ".routed.from_input.weight"};
-    size_t length = strlen(name);
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (length > strlen(ends[i]) && strcmp(name + length - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
 static uint64_t decode_bytes(const brt_model *model)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < model->parameters.count; i++) {
         const brt_parameter *parameter = &model->parameters.items[i];
-        if (parameter->decays && !is_for_blocks(parameter->name))
+        if (parameter->is_matrix && !parameter->per_block)
             bytes += brt_parameter_bytes(parameter);
     }
     return bytes;

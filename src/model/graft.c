@@ -46,6 +46,8 @@ static bool same_json(const brt_config *a, const brt_config *b)
 /* Every layer must compute at first what it did. */
 static brt_status check(const brt_config *source, const brt_config *wanted)
 {
+    if (source->arithmetic == BRT_ARITHMETIC_PAPER)
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "memories are grafted on models of the reference's arithmetic only");
     brt_config allowed = with_the_memories_of(source, wanted);
     if (!same_json(&allowed, wanted))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "a graft changes recurrent layers, their states and routed memories only; "

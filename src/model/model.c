@@ -2,6 +2,7 @@
 
 #include "../base/size.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,13 +14,33 @@ static void bind_containers(brt_model *model)
     for (size_t layer = 0; layer < model->depth; layer++)
         if (brt_config_writes_state(&model->config, layer, &read))
             brt_state_container_bind(&model->container[index++], &model->parameters, &model->config, layer, read);
+}
+
+/* With feedback, layers without a state of their own read that of the last recurrent one. */
+static void bind_readers(brt_model *model)
+{
     size_t reader = 0;
     for (size_t layer = 0; layer < model->depth; layer++) {
         model->first_reader[layer] = reader;
         for (size_t i = 0; i < model->containers; i++)
             if (model->container[i].read_layer == layer)
                 model->readers[reader++] = &model->container[i];
+        if (model->config.feedback && reader == model->first_reader[layer])
+            model->readers[reader++] = &model->container[model->containers - 1];
     }
+}
+
+static void bind_ends(brt_model *model)
+{
+    const brt_config *config = &model->config;
+    const brt_arithmetic *arithmetic = brt_arithmetic_of(config);
+    int64_t divided_by = config->logit_divisor == BRT_DIVISOR_DIM ? config->dim : config->num_tokens;
+    model->arithmetic = arithmetic;
+    model->embedding = brt_parameter_table(brt_parameters_find(&model->parameters, "%s", arithmetic->embedding));
+    model->final_gain = &brt_parameters_find(&model->parameters, "%s", arithmetic->final_gain)->tensor;
+    model->to_logits =
+        brt_parameter_linear(brt_parameters_find(&model->parameters, "%s", arithmetic->to_logits), NULL);
+    model->logit_divisor = arithmetic->divides_logits ? (real)sqrt((double)divided_by) : 1;
 }
 
 static brt_status create_compressors(brt_model *model)
@@ -50,25 +71,22 @@ static brt_status build(brt_model *model, brt_choose_precision *choose, const vo
     BRT_TRY(brt_parameters_create(&model->parameters, config, choose, context));
     BRT_TRY(brt_gemm_create(&model->gemm, model->kernels));
     BRT_TRY(brt_parameters_pack(&model->parameters, model->gemm));
-    BRT_TRY(brt_slots_create(&model->slots, config, &model->parameters));
     BRT_TRY(brt_positions_create(&model->positions, config, &model->parameters, brt_carried_keys(config)));
     BRT_TRY(create_compressors(model));
     model->layers = calloc(model->depth, sizeof *model->layers);
     model->routers = calloc(model->routed + 1, sizeof *model->routers);
     model->container = calloc(model->containers + 1, sizeof *model->container);
-    model->readers = calloc(model->containers + 1, sizeof *model->readers);
+    model->readers = calloc(model->containers + model->depth, sizeof *model->readers);
     model->first_reader = calloc(model->depth, sizeof *model->first_reader);
     if (!model->layers || !model->routers || !model->container || !model->readers || !model->first_reader)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu layers", model->depth);
     for (size_t i = 0; i < model->depth; i++)
         brt_layer_bind(&model->layers[i], &model->parameters, config, i, &model->positions);
     bind_containers(model);
+    bind_readers(model);
     bind_routers(model);
-    model->embedding = brt_parameter_table(brt_parameters_find(&model->parameters, "token_emb.weight"));
-    model->final_gain = &brt_parameters_find(&model->parameters, "to_logits.0.gamma")->tensor;
-    model->to_logits =
-        brt_parameter_linear(brt_parameters_find(&model->parameters, "to_logits.1.weight"), NULL);
-    return BRT_OK;
+    bind_ends(model);
+    return brt_slots_create(&model->slots, config, model->container);
 }
 
 brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
@@ -145,7 +163,8 @@ brt_status brt_model_parameter(const brt_model *model, size_t index, brt_paramet
                                 .dtype = brt_precision_dtype(parameter->precision),
                                 .data = parameter->tensor.data,
                                 .count = parameter->tensor.count,
-                                .dims = parameter->tensor.dims};
+                                .dims = parameter->tensor.dims,
+                                .transposed = parameter->transposed};
     for (size_t i = 0; i < out->dims; i++)
         out->shape[i] = parameter->tensor.shape[i];
     return BRT_OK;
@@ -169,32 +188,31 @@ typedef struct pass {
     brt_tape *tape;
     const brt_model *model;
     brt_block *block;
-    brt_state_view view[most_containers];
-    brt_keys keys[most_containers]; /* in the order of model->readers */
+    brt_state_view view[most_containers]; /* of each container */
+    brt_keys keys[most_containers];
     brt_tensor *bias;               /* of all layers, where they have the same */
     brt_tensor *raw_keys[BRT_MAX_DEPTH]; /* of the block, by layer */
     brt_tensor *states[most_containers]; /* as the block finds them */
 } pass;
 
-static void open_states(pass *p, size_t layer)
+/* As every reader of this block finds them. */
+static void open_states(pass *p)
 {
     const brt_model *model = p->model;
-    for (size_t i = 0; i < model->layers[layer].reads; i++) {
-        size_t reader = model->first_reader[layer] + i;
-        const brt_state_container *container = model->readers[reader];
-        size_t index = (size_t)(container - model->container);
-        p->view[index] = brt_state_open(p->tape, container, p->block->carried[model->slots.state + index]);
-        p->keys[reader] = brt_state_keys(p->tape, container, &p->view[index]);
+    for (size_t i = 0; i < model->containers; i++) {
+        p->view[i] = brt_state_open(p->tape, &model->container[i], p->block->carried[model->slots.state + i]);
+        p->keys[i] = brt_state_keys(p->tape, &model->container[i], &p->view[i]);
     }
 }
 
-static void write_states(pass *p, size_t layer, brt_tensor *raw_keys)
+static void write_states(pass *p, size_t layer)
 {
     const brt_model *model = p->model;
+    brt_tensor **carried = p->block->carried, *memory = carried[model->slots.memory + layer];
     for (size_t i = 0; i < model->containers; i++)
         if (model->container[i].write_layer == layer)
-            p->block->carried[model->slots.state + i] =
-                brt_state_write(p->tape, &model->container[i], &p->view[i], raw_keys);
+            carried[model->slots.state + i] =
+                brt_state_write(p->tape, &model->container[i], &p->view[i], memory, p->raw_keys[layer]);
 }
 
 /* Of compressed memory | window | block. */
@@ -248,10 +266,13 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     brt_block *block = p->block;
     size_t width = (size_t)model->config.block_width;
     bool wants_usage = block->complete && brt_model_wants_usage(model);
-    brt_projection projection = brt_layer_project(p->tape, layer, x);
+    const brt_state_container **readers = model->readers + model->first_reader[index];
+    brt_keys states[most_containers];
+    for (size_t i = 0; i < layer->reads; i++)
+        states[i] = p->keys[readers[i] - model->container];
+    brt_projection projection = brt_layer_project(p->tape, layer, x, block->dropouts);
     p->raw_keys[index] = projection.raw_keys;
     brt_routed chosen;
-    open_states(p, index);
     if (layer->router)
         chosen = look_up(p, layer->router, x);
     brt_sight sight = {
@@ -262,19 +283,29 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
         .first_query = brt_carried_keys(&model->config),
         .chosen = layer->router ? &chosen : NULL,
         .chosen_first_key = block->remembered.first_key,
-        .states = p->keys + model->first_reader[index],
-        .containers = model->readers + model->first_reader[index],
+        .states = states,
+        .containers = readers,
         .usage = wants_usage ? brt_tape_tensor(p->tape, BRT_SHAPE(block->batch, width)) : NULL,
         .first_used = brt_carried_keys(&model->config) - width,
+        .dropouts = block->dropouts,
     };
     brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight, 1);
     if (block->complete)
-        write_states(p, index, projection.raw_keys);
+        write_states(p, index);
     if (block->complete && model->compressors)
         compress_window(p, index, sight.usage);
     if (block->complete && layer->router)
         remember(p, layer->router, block->carried[model->slots.memory + index]);
     return y;
+}
+
+brt_tensor *brt_model_embed(brt_tape *tape, const brt_model *model, const int32_t *tokens, size_t batch, size_t time,
+                            const size_t *offset)
+{
+    brt_tensor *x = brt_op_embedding(tape, &model->embedding, tokens, batch, time);
+    return model->positions.encoding == BRT_POSITION_ABSOLUTE
+               ? brt_op_add_positions(tape, x, model->positions.basis, offset)
+               : x;
 }
 
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block)
@@ -284,7 +315,8 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
         p.bias = brt_positions_bias(tape, &model->positions, 0);
     for (size_t i = 0; i < model->containers; i++)
         p.states[i] = block->carried[model->slots.state + i];
-    brt_tensor *x = brt_op_embedding(tape, &model->embedding, block->tokens, block->batch, block->time);
+    brt_tensor *x = brt_model_embed(tape, model, block->tokens, block->batch, block->time, block->offset);
+    open_states(&p);
     for (size_t layer = 0; layer < model->depth; layer++)
         x = run_layer(&p, layer, x);
     for (size_t layer = 0; layer < model->depth; layer++)
@@ -292,9 +324,14 @@ brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *b
     return x;
 }
 
-brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x)
+brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x, const brt_dropouts *dropouts)
 {
-    return brt_op_linear(tape, brt_op_layer_norm(tape, x, model->final_gain), &model->to_logits, NULL);
+    brt_tensor *gain = model->final_gain;
+    if (model->arithmetic->divides_logits)
+        gain = brt_op_scale(tape, gain, NULL, 1 / model->logit_divisor);
+    brt_tensor *normalised = model->arithmetic->norm(tape, x, gain);
+    normalised = brt_drop(tape, dropouts, model->depth, BRT_DROP_BEFORE_LOGITS, normalised, NULL);
+    return brt_op_linear(tape, normalised, &model->to_logits, NULL);
 }
 
 bool brt_model_wants_usage(const brt_model *model)

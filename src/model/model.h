@@ -2,9 +2,9 @@
 #ifndef BRT_MODEL_MODEL_H
 #define BRT_MODEL_MODEL_H
 
+#include "arithmetic.h"
 #include "carried.h"
 #include "compressor.h"
-#include "layer.h"
 
 struct brt_model {
     brt_config config;
@@ -19,11 +19,13 @@ struct brt_model {
     size_t routed;                        /* layers with a routed memory */
     brt_router *routers;                  /* [routed], ascending by layer */
     brt_state_container *container;       /* [containers], ascending by the layer that writes */
-    const brt_state_container **readers;  /* [containers], grouped by the layer that reads, in that order */
+    const brt_state_container **readers;  /* grouped by the layer that reads, in that order */
     size_t *first_reader;                 /* [depth]: a layer's readers begin here */
+    const brt_arithmetic *arithmetic;
     brt_table embedding;
     brt_tensor *final_gain;
     brt_linear to_logits;
+    real logit_divisor; /* 1, or what the paper's logits are divided by */
 };
 
 /* A model with its parameters allocated but not set, in the precisions that are chosen (NULL: F32); the configuration is
@@ -39,13 +41,18 @@ typedef struct brt_block {
                                 out: what it leaves */
     const size_t *first_key; /* [batch]: brt_carried_first_key of each row; lives until backward */
     brt_remembered remembered; /* by routed layers */
+    const size_t *offset;    /* [batch]: of the block in its segment, for absolute positions; lives until backward */
     bool complete;           /* block_width tokens: what it leaves is carried on, else only its output is used */
+    const brt_dropouts *dropouts; /* NULL: none */
 } brt_block;
 /* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. A full block moves the
  * windows of routed layers to their rings, unless they are there already because the block is run again. */
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block);
+/* tokens [batch, time] -> [batch, time, dim]: the first layer's input. offset as in a block; all live until backward. */
+brt_tensor *brt_model_embed(brt_tape *tape, const brt_model *model, const int32_t *tokens, size_t batch, size_t time,
+                            const size_t *offset);
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */
-brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x);
+brt_tensor *brt_model_logits(brt_tape *tape, const brt_model *model, brt_tensor *x, const brt_dropouts *dropouts);
 
 /* Whether some compression asks how much attention the memory gets. */
 bool brt_model_wants_usage(const brt_model *model);

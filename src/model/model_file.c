@@ -1,5 +1,5 @@
-/* A model as a directory: config.json and model.safetensors, with the names and shapes of the reference's
- * state_dict(). */
+/* A model as a directory: config.json and model.safetensors, with the names and shapes of the reference's state_dict(),
+ * or, in the paper's arithmetic, of Flax, whose kernels are [in, out]. */
 #include "model.h"
 
 #include "../base/file.h"
@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Saved from the reference's trainer wrapper, names begin with this. */
-static const char wrapper_prefix[] = "transformer.";
+/* What names may begin with: saved from the reference's trainer wrapper, or as Flax's collection of parameters. */
+static const char *const prefixes[] = {"", "transformer.", "params/", "param/"};
+enum { prefix_size = 16 };
 
 /* Beside NAME in I8 stands NAME_scale. */
 static const char scale_suffix[] = "_scale";
@@ -31,11 +32,22 @@ static void print_shape(char *text, size_t size, size_t dims, const size_t *shap
         snprintf(text + used, size - used, "]");
 }
 
-static brt_status wrong_shape(const brt_safetensors *file, const brt_parameter *parameter, const brt_tensor_info *info)
+/* The shape that a parameter has in files. */
+static void file_shape(const brt_parameter *parameter, size_t shape[BRT_MAX_DIMS])
+{
+    memcpy(shape, parameter->tensor.shape, BRT_MAX_DIMS * sizeof *shape);
+    if (parameter->transposed) {
+        shape[0] = parameter->tensor.shape[1];
+        shape[1] = parameter->tensor.shape[0];
+    }
+}
+
+static brt_status wrong_shape(const brt_safetensors *file, const brt_parameter *parameter, const size_t *shape,
+                              const brt_tensor_info *info)
 {
     char found[96], expected[96];
     print_shape(found, sizeof found, info->dims, info->shape);
-    print_shape(expected, sizeof expected, parameter->tensor.dims, parameter->tensor.shape);
+    print_shape(expected, sizeof expected, parameter->tensor.dims, shape);
     return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" has the shape %s; the configuration asks for %s",
                     brt_safetensors_path(file), parameter->name, found, expected);
 }
@@ -43,7 +55,7 @@ static brt_status wrong_shape(const brt_safetensors *file, const brt_parameter *
 static bool find_parameter(const brt_safetensors *file, const char *prefix, const brt_parameter *parameter,
                            brt_tensor_info *info)
 {
-    char name[sizeof parameter->name + sizeof wrapper_prefix];
+    char name[sizeof parameter->name + prefix_size];
     snprintf(name, sizeof name, "%s%s", prefix, parameter->name);
     return brt_safetensors_find(file, name, info);
 }
@@ -51,7 +63,7 @@ static bool find_parameter(const brt_safetensors *file, const char *prefix, cons
 /* The scales of a tensor in I8, one for each of its rows. */
 static brt_status read_scales(const brt_safetensors *file, const char *name, brt_quantized *q)
 {
-    char scale_name[sizeof((brt_parameter *)0)->name + sizeof wrapper_prefix + sizeof scale_suffix];
+    char scale_name[sizeof((brt_parameter *)0)->name + prefix_size + sizeof scale_suffix];
     brt_tensor_info info;
     snprintf(scale_name, sizeof scale_name, "%s%s", name, scale_suffix);
     if (!brt_safetensors_find(file, scale_name, &info))
@@ -76,20 +88,37 @@ static brt_status read_quantized(const brt_safetensors *file, const brt_tensor_i
     return q->precision == BRT_INT8 ? read_scales(file, info->name, q) : BRT_OK;
 }
 
-static brt_status read_parameter(const brt_safetensors *file, const char *prefix, brt_parameter *parameter)
+static brt_status read_transposed(const brt_tensor_info *info, const brt_kernels *kernels, brt_parameter *parameter)
+{
+    size_t rows = info->shape[0], columns = info->shape[1];
+    float *values = malloc(info->count * sizeof *values);
+    if (!values)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for reading \"%s\"", info->name);
+    brt_safetensors_to_float(info, values);
+    kernels->transpose(rows, columns, values, columns, parameter->tensor.data, rows);
+    free(values);
+    return BRT_OK;
+}
+
+static brt_status read_parameter(const brt_safetensors *file, const char *prefix, const brt_kernels *kernels,
+                                 brt_parameter *parameter)
 {
     brt_tensor_info info;
+    size_t shape[BRT_MAX_DIMS];
+    file_shape(parameter, shape);
     if (!find_parameter(file, prefix, parameter, &info))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: there is no \"%s%s\", which the configuration asks for",
                         brt_safetensors_path(file), prefix, parameter->name);
-    if (!brt_safetensors_has_shape(&info, parameter->tensor.dims, parameter->tensor.shape))
-        return wrong_shape(file, parameter, &info);
+    if (!brt_safetensors_has_shape(&info, parameter->tensor.dims, shape))
+        return wrong_shape(file, parameter, shape, &info);
     if (parameter->precision != BRT_F32)
         return read_quantized(file, &info, &parameter->quantized);
     bool is_real = info.dtype[0] == 'F' || strcmp(info.dtype, "BF16") == 0;
     if (!is_real)
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds %s, not real numbers", brt_safetensors_path(file),
                         info.name, info.dtype);
+    if (parameter->transposed)
+        return read_transposed(&info, kernels, parameter);
     brt_safetensors_to_float(&info, parameter->tensor.data);
     return BRT_OK;
 }
@@ -137,23 +166,30 @@ static brt_status check_names(const brt_safetensors *file, const char *prefix, c
     return BRT_OK;
 }
 
-static const char *find_prefix(const brt_safetensors *file)
+/* The one with which the file has the embedding. */
+static const char *find_prefix(const brt_safetensors *file, const brt_config *config)
 {
+    char name[64];
     brt_tensor_info info;
-    return brt_safetensors_find(file, "transformer.token_emb.weight", &info) ? wrapper_prefix : "";
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        snprintf(name, sizeof name, "%s%s", prefixes[i], brt_arithmetic_of(config)->embedding);
+        if (brt_safetensors_find(file, name, &info))
+            return prefixes[i];
+    }
+    return "";
 }
 
 static brt_status read_parameters(brt_model *model, const brt_safetensors *file, const char *prefix)
 {
     brt_status status = check_names(file, prefix, &model->parameters);
     for (size_t i = 0; i < model->parameters.count && status == BRT_OK; i++)
-        status = read_parameter(file, prefix, &model->parameters.items[i]);
+        status = read_parameter(file, prefix, model->kernels, &model->parameters.items[i]);
     return status;
 }
 
 static brt_status read_model(brt_model **out, const brt_config *config, const brt_safetensors *file)
 {
-    choice as_in_file = {file, find_prefix(file)};
+    choice as_in_file = {file, find_prefix(file, config)};
     BRT_TRY(brt_model_allocate(out, config, choose_as_in_file, &as_in_file));
     BRT_TRY(read_parameters(*out, file, as_in_file.prefix));
     return brt_parameters_refresh(&(*out)->parameters, 1);
@@ -198,8 +234,9 @@ static brt_tensor_source source_of(const brt_parameter *parameter)
     brt_tensor_source source = {.name = parameter->name,
                                 .dtype = brt_precision_dtype(parameter->precision),
                                 .dims = parameter->tensor.dims,
-                                .data = parameter->tensor.data};
-    memcpy(source.shape, parameter->tensor.shape, parameter->tensor.dims * sizeof source.shape[0]);
+                                .data = parameter->tensor.data,
+                                .transposed = parameter->transposed};
+    file_shape(parameter, source.shape);
     return source;
 }
 
@@ -290,7 +327,8 @@ static brt_status write_parameters(const brt_model *model, const char *path)
     brt_status status = open_outgoing(&o, model);
     for (size_t i = 0; status == BRT_OK && i < model->parameters.count; i++)
         status = add_outgoing(&o, &model->parameters.items[i], i);
-    const char *const metadata[] = {"format", "pt", NULL};
+    bool flax = model->config.arithmetic == BRT_ARITHMETIC_PAPER;
+    const char *const metadata[] = {"format", flax ? "flax" : "pt", NULL};
     if (status == BRT_OK)
         status = brt_safetensors_write(path, o.sources, o.count, metadata);
     close_outgoing(&o);

@@ -11,16 +11,24 @@ typedef enum brt_initialisation {
     BRT_INIT_NORMAL,       /* N(0, 1): embedding, state ids */
     BRT_INIT_SMALL_NORMAL, /* N(mean, 0.1): initial state, gate (PR #7 of the reference, after the paper) */
     BRT_INIT_LINEAR,       /* U(-1/sqrt(in), 1/sqrt(in)): PyTorch's Linear, weight and bias */
+    /* The paper's. */
+    BRT_INIT_KERNEL,       /* N(0, 1/sqrt(in)) within two deviations, of that variance */
+    BRT_INIT_GATE_KERNEL,  /* a tenth of that variance */
+    BRT_INIT_TABLE,        /* N(0, 1/sqrt(in)): biases by distance */
+    BRT_INIT_WAVES,        /* 2/in in the first half, of cosines; 0 in the second, of sines */
 } brt_initialisation;
 
 typedef struct brt_parameter {
     char name[96];
     brt_tensor tensor;    /* data in the parameters' memory, NULL if quantized; gradient in a trainer's */
     brt_initialisation initialisation;
-    size_t fan_in;        /* of BRT_INIT_LINEAR */
+    size_t fan_in;        /* the `in` above */
     double mean;          /* of BRT_INIT_SMALL_NORMAL */
     bool decays;          /* weight decay applies: matrices of linear layers */
-    brt_matrix *matrix;   /* of a linear layer's weight in F32, else NULL */
+    bool is_matrix;       /* something is multiplied with it */
+    bool transposed;      /* files have its transpose, as Flax does */
+    bool per_block;       /* used once for many tokens, not for each: by states, by routes */
+    brt_matrix *matrix;   /* of a matrix in F32, else NULL */
     size_t panel;         /* of its quantized form (tensor/quantized.h); 0: it is always F32 */
     brt_precision precision;
     brt_quantized quantized; /* unless the precision is F32 */
@@ -36,7 +44,7 @@ typedef struct brt_parameters {
 /* Chooses the precision of a parameter by its name and shape; asked only of those that can be quantized. */
 typedef brt_precision brt_choose_precision(const void *context, const brt_parameter *parameter);
 
-/* Declares every parameter of the configuration, in the reference's order, and allocates them. choose NULL: in F32. */
+/* Declares every parameter of the configuration, in its arithmetic's order, and allocates them. choose NULL: in F32. */
 brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config, brt_choose_precision *choose,
                                  const void *context);
 void brt_parameters_close(brt_parameters *parameters);

@@ -17,13 +17,33 @@ static size_t t5_bucket(size_t distance)
     return brt_min_size(exact + (size_t)(position * (double)(BRT_T5_BUCKETS - exact)), BRT_T5_BUCKETS - 1);
 }
 
+static brt_status allocate_basis(brt_positions *p, size_t rows, size_t columns)
+{
+    size_t count;
+    if (!brt_mul_ok(rows, columns, &count))
+        return BRT_FAIL(BRT_ERROR_CONFIG, "positions of %zu by %zu numbers are too large", rows, columns);
+    BRT_TRY(brt_memory_check(count * sizeof *p->basis, "position tables"));
+    p->basis = calloc(count, sizeof *p->basis);
+    return p->basis ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu numbers of positions", count);
+}
+
+/* A parameter of every layer, under the name that its arithmetic gives it; absent ones are NULL. */
+static void find_tables(brt_tensor **tables, const brt_config *config, const brt_parameters *parameters,
+                        const char *paper_name)
+{
+    for (size_t layer = 0; layer < (size_t)config->depth; layer++) {
+        brt_parameter *found =
+            config->arithmetic == BRT_ARITHMETIC_PAPER
+                ? brt_parameters_find(parameters, "transformer%zu/relative_positions/%s", layer, paper_name)
+                : brt_parameters_find(parameters, "layers.%zu.0.rel_pos_bias.weight", layer);
+        tables[layer] = found ? &found->tensor : NULL;
+    }
+}
+
 static brt_status create_t5(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
 {
-    for (size_t layer = 0; layer < (size_t)config->depth; layer++)
-        p->tables[layer] = &brt_parameters_find(parameters, "layers.%zu.0.rel_pos_bias.weight", layer)->tensor;
-    p->basis = calloc(BRT_T5_BUCKETS * p->span, sizeof *p->basis);
-    if (!p->basis)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the biases of %zu positions", p->span);
+    find_tables(p->tables, config, parameters, "rel_embedding");
+    BRT_TRY(allocate_basis(p, BRT_T5_BUCKETS, p->span));
     for (size_t distance = 0; distance < p->span; distance++)
         p->basis[t5_bucket(distance) * p->span + distance] = 1;
     return BRT_OK;
@@ -37,9 +57,7 @@ static brt_status create_dynamic(brt_positions *p, const brt_parameters *paramet
     for (size_t i = 0; i < 3; i++)
         p->mlp[i] = brt_parameter_linear(brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.weight", names[i]),
                                          brt_parameters_find(parameters, "dynamic_pos_bias_mlp.%s.bias", names[i]));
-    p->basis = calloc(p->span, sizeof *p->basis);
-    if (!p->basis)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu distances", p->span);
+    BRT_TRY(allocate_basis(p, 1, p->span));
     for (size_t distance = 0; distance < p->span; distance++)
         p->basis[distance] = (real)distance;
     return BRT_OK;
@@ -54,6 +72,46 @@ static brt_tensor *dynamic_bias(brt_tape *tape, const brt_positions *p)
     return brt_op_transpose(tape, brt_op_linear(tape, x, &p->mlp[2], NULL));
 }
 
+/* ---- the paper's ------------------------------------------------------------------------------------------------ */
+
+/* A key's wave times a query's, turned by the complex factor a + ib of its frequency: for the distance d
+ * a cos(angle d) - b sin(angle d). */
+static brt_status create_fourier(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
+{
+    enum { waves = BRT_FOURIER_WIDTH / 2 };
+    find_tables(p->tables, config, parameters, "rotation_matrix");
+    BRT_TRY(allocate_basis(p, BRT_FOURIER_WIDTH, p->span));
+    for (size_t i = 0; i < waves; i++)
+        for (size_t d = 0; d < p->span; d++) {
+            double angle = brt_half_wave((double)d, i, waves, 2 * (double)config->block_width);
+            p->basis[i * p->span + d] = (real)cos(angle);
+            p->basis[(waves + i) * p->span + d] = (real)-sin(angle);
+        }
+    return BRT_OK;
+}
+
+static brt_status create_alibi(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
+{
+    find_tables(p->tables, config, parameters, "_wrapped_module/scale");
+    find_tables(p->bounds, config, parameters, "_wrapped_module/bound");
+    p->fixed_bound = config->alibi_bound > 0 ? (real)config->alibi_bound : (real)INFINITY;
+    return BRT_OK;
+}
+
+/* Cosines, then sines, of positions in a segment. */
+static brt_status create_absolute(brt_positions *p, const brt_config *config)
+{
+    size_t dim = (size_t)config->dim, half = dim / 2;
+    BRT_TRY(allocate_basis(p, (size_t)config->max_seq_len, dim));
+    for (size_t t = 0; t < (size_t)config->max_seq_len; t++)
+        for (size_t i = 0; i < half; i++) {
+            double angle = brt_half_wave((double)t, i, half, 10000);
+            p->basis[t * dim + i] = (real)cos(angle);
+            p->basis[t * dim + half + i] = (real)sin(angle);
+        }
+    return BRT_OK;
+}
+
 /* ---- all -------------------------------------------------------------------------------------------------------- */
 
 brt_status brt_positions_create(brt_positions *positions, const brt_config *config, const brt_parameters *parameters,
@@ -62,16 +120,23 @@ brt_status brt_positions_create(brt_positions *positions, const brt_config *conf
     positions->encoding = (brt_position_encoding)config->position_encoding;
     positions->heads = (size_t)config->heads;
     positions->span = memory_keys + (size_t)config->block_width;
+    brt_rotary_kind rotary = positions->encoding == BRT_POSITION_XPOS     ? BRT_ROTARY_XPOS
+                             : config->arithmetic == BRT_ARITHMETIC_PAPER ? BRT_ROTARY_HALF_WAVES
+                                                                          : BRT_ROTARY_PLAIN;
     switch (positions->encoding) {
     case BRT_POSITION_XPOS:
     case BRT_POSITION_ROTARY:
-        return brt_rotary_create(&positions->rotary, (size_t)config->dim_head, positions->span, memory_keys,
-                                 positions->encoding == BRT_POSITION_XPOS);
+        return brt_rotary_create(&positions->rotary, (size_t)config->dim_head, positions->span, memory_keys, rotary);
     case BRT_POSITION_T5:
         return create_t5(positions, config, parameters);
     case BRT_POSITION_DYNAMIC:
         return create_dynamic(positions, parameters);
+    case BRT_POSITION_FOURIER:
+        return create_fourier(positions, config, parameters);
+    case BRT_POSITION_ABSOLUTE:
+        return create_absolute(positions, config);
     case BRT_POSITION_ALIBI:
+        return create_alibi(positions, config, parameters);
     case BRT_POSITION_NONE:
         return BRT_OK;
     }
@@ -93,16 +158,19 @@ const brt_rotation *brt_positions_rotation(const brt_positions *positions)
 brt_tensor *brt_positions_bias(brt_tape *tape, const brt_positions *positions, size_t layer)
 {
     static real one = 1; /* ALiBi's slopes as they were published, without a bound */
+    brt_tensor *scale = positions->tables[layer];
     switch (positions->encoding) {
     case BRT_POSITION_T5:
+    case BRT_POSITION_FOURIER:
         return brt_op_distance_bias(tape, positions->tables[layer], positions->basis, positions->span);
     case BRT_POSITION_DYNAMIC:
         return dynamic_bias(tape, positions);
     case BRT_POSITION_ALIBI:
-        return brt_op_alibi(tape, brt_tape_external(tape, &one, NULL, BRT_SHAPE(1)), NULL, (real)INFINITY,
-                            positions->heads, positions->span);
+        return brt_op_alibi(tape, scale ? scale : brt_tape_external(tape, &one, NULL, BRT_SHAPE(1)),
+                            positions->bounds[layer], positions->fixed_bound, positions->heads, positions->span);
     case BRT_POSITION_XPOS:
     case BRT_POSITION_ROTARY:
+    case BRT_POSITION_ABSOLUTE:
     case BRT_POSITION_NONE:
         return NULL;
     }
@@ -111,10 +179,12 @@ brt_tensor *brt_positions_bias(brt_tape *tape, const brt_positions *positions, s
 
 bool brt_positions_have_bias(const brt_positions *positions)
 {
-    return positions->encoding == BRT_POSITION_T5 || brt_positions_shared(positions);
+    return positions->encoding == BRT_POSITION_DYNAMIC || positions->encoding == BRT_POSITION_ALIBI ||
+           positions->encoding == BRT_POSITION_T5 || positions->encoding == BRT_POSITION_FOURIER;
 }
 
 bool brt_positions_shared(const brt_positions *positions)
 {
-    return positions->encoding == BRT_POSITION_DYNAMIC || positions->encoding == BRT_POSITION_ALIBI;
+    return positions->encoding == BRT_POSITION_DYNAMIC ||
+           (positions->encoding == BRT_POSITION_ALIBI && !positions->tables[0]);
 }

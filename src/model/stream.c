@@ -67,6 +67,7 @@ static void place_arrays(brt_stream *s, placement *p)
     s->first_key = place(p, rows, 1, 1, sizeof *s->first_key);
     s->x = place(p, rows, width, model_dim(s), sizeof *s->x);
     s->tokens = place(p, rows, width, 1, sizeof *s->tokens);
+    s->offset = place(p, rows, width, 1, sizeof *s->offset);
     for (size_t i = 0; i < s->model->slots.count; i++)
         s->carried[i] = place(p, rows, s->model->slots.items[i].vectors, s->model->slots.items[i].width, sizeof(real));
     for (size_t i = 0; i < s->model->depth; i++) {
@@ -213,14 +214,8 @@ void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to)
 static void reset_row(brt_stream *stream, size_t row)
 {
     stream->position[row] = stream->past[row] = 0;
-    for (size_t i = 0; i < stream->model->slots.count; i++) {
-        const brt_slot *slot = &stream->model->slots.items[i];
-        size_t count = brt_slot_row(slot);
-        if (slot->initial)
-            memcpy(stream->carried[i] + row * count, slot->initial->data, count * sizeof(real));
-        else
-            memset(stream->carried[i] + row * count, 0, count * sizeof(real));
-    }
+    for (size_t i = 0; i < stream->model->slots.count; i++)
+        brt_slot_start(&stream->model->slots.items[i], stream->carried[i], row);
 }
 
 brt_status brt_stream_reset(brt_stream *stream, int64_t row)

@@ -64,7 +64,7 @@ static void run_layer(const group *g, size_t index)
     brt_stream *first = g->streams[0];
     const brt_layer *layer = &first->model->layers[index];
     brt_tensor *x = view_x(g, 0, rows_of(g));
-    brt_projection projection = brt_layer_project(first->tape, layer, x);
+    brt_projection projection = brt_layer_project(first->tape, layer, x, NULL);
     size_t raw = g->time * projection.raw_keys->shape[2]; /* of a row */
     brt_sight sights[most_together];
     for (size_t i = 0; i < g->count; i++) {
@@ -80,13 +80,22 @@ static void run_layer(const group *g, size_t index)
         brt_tape_rewind(g->streams[i]->tape);
 }
 
+static brt_tensor *embed(const group *g)
+{
+    brt_stream *first = g->streams[0];
+    const brt_model *model = first->model;
+    for (size_t i = 0, row = 0; i < g->count && brt_tape_running(first->tape); i++)
+        for (size_t j = 0; j < g->streams[i]->rows; j++)
+            first->offset[row++] = (size_t)(g->streams[i]->position[j] % (uint64_t)model->config.max_seq_len);
+    return brt_model_embed(first->tape, model, first->tokens, rows_of(g), g->time, first->offset);
+}
+
 /* The first stream's tokens [rows, time] through all layers: leaves the output in its x. */
 static void run_part(const group *g)
 {
     brt_stream *first = g->streams[0];
     const brt_model *model = first->model;
-    brt_stream_keep(first, brt_op_embedding(first->tape, &model->embedding, first->tokens, rows_of(g), g->time),
-                    first->x);
+    brt_stream_keep(first, embed(g), first->x);
     for (size_t layer = 0; layer < model->depth; layer++)
         run_layer(g, layer);
 }
@@ -99,7 +108,7 @@ static brt_tensor *make_logits(brt_stream *stream, size_t position, size_t count
     size_t dim = (size_t)stream->model->config.dim;
     real *x = stream->x ? stream->x + position * dim : NULL;
     return brt_model_logits(stream->tape, stream->model,
-                            brt_tape_external(stream->tape, x, NULL, BRT_SHAPE(1, count, dim)));
+                            brt_tape_external(stream->tape, x, NULL, BRT_SHAPE(1, count, dim)), NULL);
 }
 
 static void write_logits(brt_stream *stream, size_t position, size_t count, real *out)
@@ -133,7 +142,7 @@ static void plan_together(brt_stream *stream)
     for (size_t index = 0; index < stream->model->depth; index++) {
         const brt_layer *layer = &stream->model->layers[index];
         brt_tensor *x = view_x(&g, 0, g.count);
-        brt_projection projection = brt_layer_project(stream->tape, layer, x);
+        brt_projection projection = brt_layer_project(stream->tape, layer, x, NULL);
         brt_sight sights[most_together], own = look(stream, index, view_x(&g, 0, 1));
         for (size_t i = 0; i < g.count; i++)
             sights[i] = own;

@@ -18,9 +18,9 @@ typedef struct brt_window {
 typedef struct brt_state_window {
     real *key, *value;         /* [rows, kv_heads, vectors, dim_head]: for the layer that reads */
     real *own_key, *own_value; /* likewise, for the state itself */
-    real *query;               /* [rows, kv_heads, vectors, heads / kv_heads, dim_head]: to the block */
-    real *heard;               /* [rows, vectors, heads, 2, dim_head]: from the state, and from the block so far */
-    real *log_sum;             /* [rows, kv_heads, vectors, heads / kv_heads]: of the softmax over the block so far */
+    real *query;               /* [rows, kv_heads, vectors, heads / kv_heads, dim_head]: to tokens */
+    real *heard;               /* [rows, vectors, 2 * heads * dim_head]: from the state, and from tokens so far */
+    real *log_sum;             /* [rows, kv_heads, vectors, heads / kv_heads]: of the softmax over tokens so far */
     size_t slices, chunks;     /* of vectors and of keys that are done */
 } brt_state_window;
 
@@ -41,6 +41,7 @@ struct brt_stream {
     uint64_t *position;  /* [rows] */
     uint64_t *past;      /* [rows]: full blocks of memory */
     size_t *first_key;   /* [rows]: brt_carried_first_key of past */
+    size_t *offset;      /* [rows, block_width]: of the current call's part in its segment, first those of its rows */
     real **carried;      /* [slots], each [rows, vectors, width]: as the current block reads it */
     brt_window *window;  /* [depth] */
     brt_state_window *state; /* [containers] */

@@ -20,8 +20,9 @@ typedef struct sizes {
     size_t rows, vectors, dim;
     size_t key_heads, heads, head; /* heads: of all; head: numbers in one */
     size_t width, raw, heard;      /* of a block, of a raw key and value, of what a vector hears */
+    size_t heard_head, heard_tokens; /* see brt_state_heard_width */
     size_t row_slices;
-    bool apart; /* from the block beside what is heard from the state itself, not joined with it */
+    bool apart; /* from tokens beside what is heard from the state itself, not joined with it */
 } sizes;
 
 static sizes sizes_of(const brt_stream *stream, const brt_state_container *container)
@@ -35,6 +36,8 @@ static sizes sizes_of(const brt_stream *stream, const brt_state_container *conta
                .width = (size_t)stream->model->config.block_width,
                .raw = brt_carried_raw_width(&stream->model->config),
                .heard = brt_state_heard_width(container),
+               .heard_head = container->heard_head,
+               .heard_tokens = container->heard_tokens,
                .apart = !container->forget_bias};
     s.row_slices = brt_ceil_div(s.vectors, slice_vectors);
     return s;
@@ -115,7 +118,7 @@ static void run_slice(brt_stream *stream, size_t index, const sizes *s, size_t s
     brt_tensor *ids = view(stream, container->ids->data, first * s->dim, BRT_SHAPE(count, s->dim));
     brt_tensor *normalised = brt_state_normalise(stream->tape, container, state, ids);
     brt_keys own = view_keys(stream, w->own_key, w->own_value, s, row, 1);
-    brt_tensor *query = brt_state_block_queries(stream->tape, container, normalised);
+    brt_tensor *query = brt_state_token_queries(stream->tape, container, normalised);
     size_t group = s->heads / s->key_heads; /* heads of one key head */
     brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, count, group));
     brt_state_hear_itself(stream->tape, container, normalised, query, first, &own,
@@ -135,7 +138,8 @@ typedef struct joining {
     const sizes *s;
     bool first;
     const real *out, *log_sum; /* of the chunk: [vectors, heads, head], [key_heads, vectors, heads / key_heads] */
-    real *heard, *log_sum_so_far; /* of the row: [vectors, heads, 2, head], as log_sum */
+    real *heard;               /* of the row: [vectors, heard], from tokens in the columns from heard_tokens on */
+    real *log_sum_so_far;      /* of the row, as log_sum */
 } joining;
 
 /* Softmax over both sets of keys: each weighs as its sum. */
@@ -160,24 +164,26 @@ static void join_task(void *context, size_t vector, int thread)
     (void)thread;
     for (size_t h = 0; h < s->heads; h++) {
         size_t sum = (h / group * s->vectors + vector) * group + h % group, at = vector * s->heads + h;
-        join_head(j, j->out + at * s->head, j->log_sum[sum], j->heard + (s->apart ? 2 * at + 1 : at) * s->head,
-                  &j->log_sum_so_far[sum]);
+        join_head(j, j->out + at * s->head, j->log_sum[sum],
+                  j->heard + vector * s->heard + h * s->heard_head + s->heard_tokens, &j->log_sum_so_far[sum]);
     }
 }
 
-/* All vectors of a row attend to the block's keys [first, first + count). */
+/* All vectors of a row attend to the keys [first, first + count) of the block, and of the memory if they hear it. */
 static void run_chunk(brt_stream *stream, size_t index, const sizes *s, size_t row, size_t first, size_t count)
 {
     const brt_state_container *container = &stream->model->container[index];
     const brt_state_window *w = &stream->state[index];
     size_t group = s->heads / s->key_heads, queries = s->key_heads * s->vectors * group;
-    brt_tensor *chunk = view(stream, stream->window[container->write_layer].block, (row * s->width + first) * s->raw,
-                             BRT_SHAPE(1, count, s->raw));
+    size_t layer = container->write_layer, at = (row * s->width + first) * s->raw;
+    brt_tensor *memory = view(stream, stream->carried[stream->model->slots.memory + layer], at,
+                              BRT_SHAPE(1, count, s->raw));
+    brt_tensor *block = view(stream, stream->window[layer].block, at, BRT_SHAPE(1, count, s->raw));
     brt_tensor *query = view(stream, w->query, row * queries * s->head,
                              BRT_SHAPE(s->key_heads, s->vectors, group, s->head));
     brt_tensor *out = brt_tape_tensor(stream->tape, BRT_SHAPE(1, s->vectors, s->heads * s->head));
     brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, s->vectors, group));
-    brt_state_hear_chunk(stream->tape, container, query, chunk, out, log_sum);
+    brt_state_hear_chunk(stream->tape, container, query, memory, block, out, log_sum);
     if (brt_tape_running(stream->tape)) {
         joining j = {.kernels = stream->model->kernels,
                      .s = s,

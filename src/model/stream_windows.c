@@ -121,14 +121,21 @@ void brt_stream_compress_window(brt_stream *stream, size_t layer)
     brt_stream_keep(stream, brt_op_push(stream->tape, queue, entries), carried);
 }
 
+static void remember_layer(brt_stream *stream, size_t layer)
+{
+    size_t index = stream->model->slots.memory + layer;
+    real *before = stream->carried[index];
+    stream->carried[index] = stream->window[layer].block;
+    stream->window[layer].block = before;
+    for (size_t row = 0; row < stream->rows && stream->no_memories; row++)
+        brt_slot_start(&stream->model->slots.items[index], stream->carried[index], row);
+}
+
 void brt_stream_remember_block(brt_stream *stream)
 {
     brt_stream_remember(stream);
-    for (size_t i = 0; i < stream->model->depth; i++) {
-        real **memory = &stream->carried[stream->model->slots.memory + i], *before = *memory;
-        *memory = stream->window[i].block;
-        stream->window[i].block = before;
-    }
+    for (size_t layer = 0; layer < stream->model->depth; layer++)
+        remember_layer(stream, layer);
     for (size_t row = 0; row < stream->rows && !stream->no_memories; row++)
         stream->past[row]++;
 }

@@ -23,6 +23,9 @@ brt_tensor *brt_op_rms_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain);
 /* x [batch, rows, dim] + added [rows, dim] */
 brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added);
 
+/* x [batch, time, dim] + table [positions, dim] from row first[b] on; table and first [batch] live until backward */
+brt_tensor *brt_op_add_positions(brt_tape *tape, brt_tensor *x, const real *table, const size_t *first);
+
 /* A weight [out, in], an optional bias [out], and the form the product reads: the packed one, or, for inference, one in
  * fewer bits. */
 typedef struct brt_linear {

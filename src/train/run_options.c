@@ -46,15 +46,36 @@ static void reference_preset(brt_run_options *options)
     trainer->xl_memories_dropout = trainer->state_dropout = 0.1f;
 }
 
+/* Training as Hutchins et al. 2022 do it: Adafactor with a relative rate of 1 / sqrt(step), gradients of sums of losses,
+ * no clipping, dropout. The small model warms up faster. */
+static void paper_preset(brt_run_options *options, uint64_t warmup)
+{
+    brt_trainer_options *trainer = &options->trainer;
+    options->schedule = "rsqrt_decay_std";
+    options->warmup = warmup;
+    trainer->segment_blocks = 8;
+    trainer->optimizer = "adafactor";
+    trainer->summed_loss = true;
+    trainer->weight_decay = 0;
+    trainer->learning_rate = 1;
+    trainer->clip = 0;
+    trainer->dropout = 0.05f;
+    trainer->xl_memories_dropout = trainer->state_dropout = 0;
+}
+
 brt_status brt_run_options_preset(brt_run_options *options, const char *name)
 {
     if (strcmp(name, "tiny") == 0 || strcmp(name, "small") == 0)
         small_preset(options);
     else if (strcmp(name, "reference") == 0)
         reference_preset(options);
+    else if (strcmp(name, "paper-tiny") == 0)
+        paper_preset(options, 200);
+    else if (strcmp(name, "paper-150m") == 0)
+        paper_preset(options, 1000);
     else
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no preset \"%s\"; the presets are tiny, small and reference",
-                        name);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no preset \"%s\"; the presets are tiny, small, reference, "
+                        "paper-tiny and paper-150m", name);
     return BRT_OK;
 }
 

@@ -135,20 +135,29 @@ static void mark_blocks(brt_segment_run *run)
     for (size_t row = 0; row < rows; row++) {
         run->past[row] = run->drop_memory[row] ? 0 : run->carry->past[row];
         run->fresh[row] = !run->carry->past[row] || run->drop_state[row];
-        for (size_t block = 0; block < blocks; block++)
+        run->fresh[rows + row] = run->past[row] == 0;
+        for (size_t block = 0; block < blocks; block++) {
             run->first_key[block * rows + row] = brt_carried_first_key(config, run->past[row] + block);
+            run->offset[block * rows + row] = brt_carried_offset(config, run->past[row] + block);
+        }
     }
 }
 
-/* Points the block at what is carried, `from` a carry's storage; `fresh` rows read what a new row starts from. */
-static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, real *from, const bool *fresh)
+static bool is_state(const brt_slots *slots, size_t index, size_t states)
 {
+    return index >= slots->state && index < slots->state + states;
+}
+
+/* Points the first block at what is carried, `from` a carry's storage; rows that start anew read what a new one does. */
+static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, real *from)
+{
+    const brt_slots *slots = &run->model->slots;
     read_stored(tape, run, from, NULL, block->carried);
-    for (size_t i = 0; i < run->model->slots.count; i++)
-        if (run->model->slots.items[i].initial)
-            block->carried[i] = brt_op_select_state(tape, block->carried[i],
-                                                    (brt_tensor *)run->model->slots.items[i].initial, fresh,
-                                                    block->batch);
+    for (size_t i = 0; i < slots->count; i++)
+        if (slots->items[i].initial)
+            block->carried[i] = brt_op_select_state(
+                tape, block->carried[i], (brt_tensor *)slots->items[i].initial,
+                is_state(slots, i, run->model->containers) ? run->fresh : run->fresh + block->batch, block->batch);
 }
 
 static void copy_logits(const brt_tape *tape, const brt_segment_run *run, const brt_block *block,
@@ -165,7 +174,7 @@ static double add_loss(brt_tape *tape, const brt_segment_run *run, brt_tensor *x
 {
     double sum = 0;
     const brt_config *config = &run->model->config;
-    brt_tensor *logits = brt_model_logits(tape, run->model, x);
+    brt_tensor *logits = brt_model_logits(tape, run->model, x, block->dropouts);
     copy_logits(tape, run, block, logits, first);
     const int32_t *targets = run->targets + first * block->batch;
     brt_tensor *loss = brt_op_cross_entropy(tape, logits, targets, (int32_t)config->ignore_index, run->weight);
@@ -181,6 +190,10 @@ static void take_tokens(const brt_segment_run *run, brt_block *block, size_t fir
     block->time = brt_min_size(width, run->time - first);
     block->tokens = run->tokens + first * block->batch;
     block->first_key = run->first_key + first / width * block->batch;
+    block->offset = run->offset + first / width * block->batch;
+    block->dropouts = run->dropouts;
+    if (run->dropouts)
+        run->dropouts->first = first;
     block->complete = block->time == width;
     if (!run->model->routed)
         return;
@@ -200,9 +213,9 @@ static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, si
     bool forward_only = !brt_tape_recording(tape);
     take_tokens(run, block, first);
     if (first == 0)
-        enter(tape, run, block, run->carry->storage, run->fresh);
+        enter(tape, run, block, run->carry->storage);
     else if (forward_only)
-        enter(tape, run, block, run->carry->storage, NULL);
+        read_stored(tape, run, run->carry->storage, NULL, block->carried);
     run->loss += add_loss(tape, run, brt_model_block(tape, run->model, block), block, first);
     bool last_full = block->time == width && run->time - first < 2 * width;
     if (block->time == width && (forward_only || last_full))
@@ -286,7 +299,7 @@ static void enter_again(brt_tape *tape, const brt_segment_run *run, brt_block *b
     real *start = run->replay->starts + index * run->carry->count;
     take_tokens(run, block, index * (size_t)run->model->config.block_width);
     if (index == 0)
-        enter(tape, run, block, carried, run->fresh);
+        enter(tape, run, block, carried);
     else
         read_stored(tape, run, start, gradient, block->carried);
 }

@@ -52,7 +52,9 @@ typedef struct brt_segment_run {
     uint64_t *begin, *draw;  /* [blocks, rows]: room for what is seen of routed memories */
     size_t *chosen_first_key; /* [blocks, rows, parts of a block]: room */
     uint64_t ring_end;       /* before the first block */
-    bool *fresh;             /* [rows]: room */
+    size_t *offset;          /* [blocks, rows]: room */
+    bool *fresh;             /* [2, rows]: room; rows that start from the initial state, and without memories */
+    brt_dropouts *dropouts;  /* NULL: none; its `first` is set for each block */
     real weight;             /* of each target's loss in the gradient */
     real *logits;            /* [rows, time, num_tokens] or NULL */
     double loss;             /* out: sum over the targets */

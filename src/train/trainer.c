@@ -61,6 +61,8 @@ static brt_status check_options(const brt_trainer_options *options)
         return BRT_FAIL(BRT_ERROR_ARGUMENT,
                         "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
                         (double)options->xl_memories_dropout, (double)options->state_dropout);
+    if (!(options->dropout >= 0 && options->dropout < 1))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout must lie in [0, 1), not %g", (double)options->dropout);
     if (!(options->beta1 >= 0 && options->beta1 < 1 && options->beta2 >= 0 && options->beta2 < 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "beta1 and beta2 must lie in [0, 1), not %g and %g",
                         (double)options->beta1, (double)options->beta2);
@@ -85,8 +87,14 @@ static size_t kept_blocks(const brt_trainer *trainer)
     return trainer->options.recompute ? trainer->options.segment_blocks : 0;
 }
 
-static brt_segment_run make_run(brt_trainer *trainer)
+static bool drops_activations(const brt_trainer_options *options)
 {
+    return options->dropout > 0;
+}
+
+static brt_segment_run make_run(brt_trainer *trainer, bool training)
+{
+    bool drops = training && drops_activations(&trainer->options);
     return (brt_segment_run){.model = trainer->model,
                              .carry = &trainer->carry,
                              .replay = trainer->options.recompute ? &trainer->replay : NULL,
@@ -100,7 +108,9 @@ static brt_segment_run make_run(brt_trainer *trainer)
                              .begin = trainer->begin,
                              .draw = trainer->draw,
                              .chosen_first_key = trainer->chosen_first_key,
-                             .fresh = trainer->fresh};
+                             .offset = trainer->offset,
+                             .fresh = trainer->fresh,
+                             .dropouts = drops ? &trainer->dropouts : NULL};
 }
 
 /* Plans a whole segment, without memory: the tape then knows its peak. */
@@ -110,7 +120,7 @@ static brt_status plan(brt_trainer *trainer, bool recording, brt_tape **out)
     brt_tape_record(*out, recording);
     if (uses_bf16(&trainer->options))
         brt_tape_use_bf16(*out);
-    brt_segment_run run = make_run(trainer);
+    brt_segment_run run = make_run(trainer, recording);
     return brt_segment_execute(*out, &run);
 }
 
@@ -136,7 +146,7 @@ static brt_status allocate_rows(brt_trainer *trainer)
     trainer->targets = calloc(tokens, sizeof *trainer->targets);
     trainer->drop_memory = calloc(rows, sizeof *trainer->drop_memory);
     trainer->drop_state = calloc(rows, sizeof *trainer->drop_state);
-    trainer->fresh = calloc(rows, sizeof *trainer->fresh);
+    trainer->fresh = calloc(2 * rows, sizeof *trainer->fresh);
     trainer->past = calloc(rows, sizeof *trainer->past);
     size_t row_blocks = trainer->options.segment_blocks * rows, parts = 1;
     if (trainer->model->routed)
@@ -145,8 +155,10 @@ static brt_status allocate_rows(brt_trainer *trainer)
     trainer->begin = calloc(row_blocks, sizeof *trainer->begin);
     trainer->draw = calloc(row_blocks, sizeof *trainer->draw);
     trainer->chosen_first_key = calloc(row_blocks * parts, sizeof *trainer->chosen_first_key);
+    trainer->offset = calloc(row_blocks, sizeof *trainer->offset);
     if (!trainer->tokens || !trainer->targets || !trainer->drop_memory || !trainer->drop_state || !trainer->fresh ||
-        !trainer->past || !trainer->first_key || !trainer->begin || !trainer->draw || !trainer->chosen_first_key)
+        !trainer->past || !trainer->first_key || !trainer->begin || !trainer->draw || !trainer->chosen_first_key ||
+        !trainer->offset)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a batch of %zu rows", rows);
     return BRT_OK;
 }
@@ -168,6 +180,10 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
 {
     BRT_TRY(check_options(options));
     BRT_TRY(check_precision(model));
+    if (drops_activations(options) && model->config.arithmetic != BRT_ARITHMETIC_PAPER)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g; it is of the paper's arithmetic, the reference's drops "
+                                            "memories and states only",
+                        (double)options->dropout);
     if (model->parameters.items[0].tensor.gradient)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has a trainer already; close that one first");
     brt_trainer *trainer = calloc(1, sizeof *trainer);
@@ -176,6 +192,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     *out = trainer;
     trainer->model = model;
     trainer->options = *options;
+    trainer->dropouts = (brt_dropouts){.rate = (double)options->dropout, .seed = options->seed};
     trainer->options.dtype = uses_bf16(options) ? "bf16" : "f32"; /* the caller's string may go */
     BRT_TRY(brt_count_threads(options->threads, &trainer->options.threads));
     BRT_TRY(check_length(trainer));
@@ -298,6 +315,7 @@ void brt_trainer_close(brt_trainer *trainer)
     free(trainer->begin);
     free(trainer->draw);
     free(trainer->chosen_first_key);
+    free(trainer->offset);
     free(trainer);
 }
 
@@ -330,7 +348,15 @@ static void draw_dropouts(brt_trainer *trainer, const brt_segment *segment)
         trainer->drop_memory[row] = training && draw(trainer, memory_dropout_stream, options->xl_memories_dropout, row);
         trainer->drop_state[row] = training && draw(trainer, state_dropout_stream, options->state_dropout, row);
     }
+    trainer->dropouts.segment = trainer->segments;
     trainer->segments += !segment->forward_only;
+}
+
+/* In the paper's arithmetic what follows padding has no loss, either. */
+static bool has_loss(const brt_config *config, int32_t token, int32_t target)
+{
+    bool follows_padding = config->arithmetic == BRT_ARITHMETIC_PAPER && token == config->ignore_index;
+    return target != config->ignore_index && !follows_padding;
 }
 
 static brt_status check_targets(const brt_trainer *trainer, const brt_segment *segment, uint64_t *counted)
@@ -339,7 +365,7 @@ static brt_status check_targets(const brt_trainer *trainer, const brt_segment *s
     *counted = 0;
     for (size_t i = 0; i < trainer->options.rows * segment->time; i++) {
         int32_t target = segment->targets[i];
-        if (target == config->ignore_index)
+        if (!has_loss(config, segment->tokens[i], target))
             continue;
         if (target < 0 || target >= config->num_tokens)
             return BRT_FAIL(BRT_ERROR_ARGUMENT,
@@ -358,6 +384,15 @@ static brt_status check_segment(const brt_trainer *trainer, const brt_segment *s
                         segment_time(trainer));
     BRT_TRY(brt_model_check_tokens(trainer->model, segment->tokens, trainer->options.rows * segment->time));
     return check_targets(trainer, segment, counted);
+}
+
+/* Of tokens and targets as they are arranged. */
+static void mask_targets(const brt_trainer *trainer, size_t time)
+{
+    const brt_config *config = &trainer->model->config;
+    for (size_t i = 0; i < trainer->options.rows * time; i++)
+        if (!has_loss(config, trainer->tokens[i], trainer->targets[i]))
+            trainer->targets[i] = (int32_t)config->ignore_index;
 }
 
 /* The tape for the segment: one for backward, one for forward only. */
@@ -386,7 +421,8 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     draw_dropouts(trainer, segment);
     arrange(trainer, segment->tokens, segment->time, trainer->tokens);
     arrange(trainer, segment->targets, segment->time, trainer->targets);
-    brt_segment_run run = make_run(trainer);
+    mask_targets(trainer, segment->time);
+    brt_segment_run run = make_run(trainer, !segment->forward_only);
     run.time = segment->time;
     run.weight = (real)((double)segment->weight / (double)(trainer->options.summed_loss || !counted ? 1 : counted));
     run.logits = segment->logits;

@@ -19,8 +19,9 @@ struct brt_trainer {
     uint64_t segments;  /* run so far: the index of the dropouts' random numbers */
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;
+    brt_dropouts dropouts; /* of activations */
     uint64_t *past;    /* room for a segment: see brt_segment_run */
-    size_t *first_key, *chosen_first_key;
+    size_t *first_key, *chosen_first_key, *offset;
     uint64_t *begin, *draw;
     uint64_t updates;
     double update_seconds[BRT_UPDATE_PARTS]; /* of all updates */

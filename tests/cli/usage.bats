@@ -80,7 +80,7 @@ COMMANDS="train eval generate info quantize plot trace bench"
     run "$BRT" train --data x --out y --sampling random
     misused "--sampling is 'random'; it must be one of stream|crops"
     run "$BRT" train --data x --out y --preset huge
-    misused "tiny|small|reference"
+    misused "tiny|small|reference|paper-tiny|paper-150m"
 }
 
 @test "a missing value, and one too many" {
