@@ -100,21 +100,22 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
     const tile *t = &r->t;
     size_t visible[row_tile], at = keys->first * a->tiles.width;
     size_t transposed = brt_transposed_index(a, t->batch_row, keys->index);
-    brt_scores(&a->tiles, &r->query, keys->count, j->keys_transposed + transposed, g->scores);
+    const size_t *seen = count_visible(a, t, keys, visible);
+    brt_scores(&a->tiles, &r->query, keys->count, seen, j->keys_transposed + transposed, g->scores);
     brt_place_tile_scores(j, t, keys, g->scores);
-    brt_scores(&a->tiles, &r->dout, keys->count, j->values_transposed + transposed, g->dscores);
+    brt_scores(&a->tiles, &r->dout, keys->count, seen, j->values_transposed + transposed, g->dscores);
     if (keys->index == 0)
         replace_delta_of_one_key(a, t, g->dscores, r->delta);
     if (keys->index == first_index(a, t))
         take_log_sum_gradient(j, t, r->delta);
-    j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, count_visible(a, t, keys, visible), g->scores,
-                                      key_tile, j->maximum + row_index(a, t), j->log_sum + row_index(a, t), r->delta,
-                                      g->dscores, key_tile);
+    j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, seen, g->scores, key_tile,
+                                      j->maximum + row_index(a, t), j->log_sum + row_index(a, t), r->delta, g->dscores,
+                                      key_tile);
     if (g->dbias)
         add_bias_gradient(j, t, keys, g->dscores, g->dbias);
-    brt_add_transposed(&a->tiles, keys->count, g->scores, &r->dout, g->dvalue + at, g->room);
-    brt_add_transposed(&a->tiles, keys->count, g->dscores, &r->query, g->dkey + at, g->room);
-    brt_add_weighted(&a->tiles, t->count, keys->count, g->dscores,
+    brt_add_transposed(&a->tiles, keys->count, seen, g->scores, &r->dout, g->dvalue + at, g->room);
+    brt_add_transposed(&a->tiles, keys->count, seen, g->dscores, &r->query, g->dkey + at, g->room);
+    brt_add_weighted(&a->tiles, t->count, keys->count, seen, g->dscores,
                      j->keys_right + brt_right_index(a, t->batch_row, keys->index), r->dquery, g->room);
 }
 

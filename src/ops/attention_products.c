@@ -109,17 +109,59 @@ void brt_tiles_right(const brt_tiles *tiles, size_t keys, const real *x, real *r
         tiles->kernels->pair_rows(keys, width, room, width, as_pairs(right), width);
 }
 
+/* ---- strips ---------------------------------------------------------------------------------------------------- */
+
+/* Where not every row sees every key, a product takes so many rows, or keys, at a time: a multiple of the rows of a
+ * register tile, and even. */
+enum { strip = 24 };
+
+static size_t strip_of(const size_t *visible, size_t all, size_t first)
+{
+    return visible ? brt_min_size(strip, all - first) : all;
+}
+
+/* How many keys the rows [first, first + rows) see. */
+static size_t seen_keys(const size_t *visible, size_t first, size_t rows, size_t keys)
+{
+    size_t most = 0;
+    if (!visible)
+        return keys;
+    for (size_t r = first; r < first + rows; r++)
+        most = brt_max_size(most, visible[r]);
+    return most;
+}
+
+/* The rows [first, end) that see the key, the first one even; none: [rows, rows). */
+static size_t first_seeing(const size_t *visible, size_t rows, size_t key, size_t *end)
+{
+    size_t first = 0;
+    *end = rows;
+    if (!visible)
+        return 0;
+    while (first < rows && visible[first] <= key)
+        first++;
+    while (*end > first && visible[*end - 1] <= key)
+        --*end;
+    return first < rows ? first - first % 2 : rows;
+}
+
 /* ---- products -------------------------------------------------------------------------------------------------- */
 
-void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const real *transposed, real *scores)
+void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const size_t *visible, const real *transposed,
+                real *scores)
 {
-    size_t count = brt_ceil_div(keys, key_padding) * key_padding, width = tiles->width;
-    if (tiles->bf16)
-        tiles->kernels->matmul_bf16(x->count, count, dim_pairs(tiles), as_const_pairs(x->left), width / 2, 1,
-                                    as_const_pairs(transposed), BRT_KEY_TILE, scores, BRT_KEY_TILE, false);
-    else
-        tiles->kernels->matmul(x->count, count, tiles->dim, x->left, width, 1, transposed, BRT_KEY_TILE, scores,
-                               BRT_KEY_TILE, false);
+    size_t width = tiles->width, rows;
+    for (size_t r = 0; r < x->count; r += rows, scores += rows * BRT_KEY_TILE) {
+        rows = strip_of(visible, x->count, r);
+        size_t count = brt_ceil_div(seen_keys(visible, r, rows, keys), key_padding) * key_padding;
+        if (tiles->bf16)
+            tiles->kernels->matmul_bf16(rows, count, dim_pairs(tiles), as_const_pairs(x->left) + r * width / 2,
+                                        width / 2, 1, as_const_pairs(transposed), BRT_KEY_TILE, scores, BRT_KEY_TILE,
+                                        false);
+        else
+            tiles->kernels->matmul(rows, count, tiles->dim, x->left + r * width, width, 1, transposed, BRT_KEY_TILE,
+                                   scores, BRT_KEY_TILE, false);
+    }
 }
 
 size_t brt_weights_reals(const brt_tiles *tiles)
@@ -142,30 +184,41 @@ static void pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const
     }
 }
 
-void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, const real *right,
-                      real *out, real *room)
+void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const size_t *visible, const real *weights,
+                      const real *right, real *out, real *room)
 {
-    size_t width = tiles->width;
-    if (!tiles->bf16) {
-        tiles->kernels->matmul(rows, width, keys, weights, BRT_KEY_TILE, 1, right, width, out, width, true);
-        return;
+    size_t width = tiles->width, part;
+    const uint32_t *pairs = as_const_pairs(room);
+    if (tiles->bf16)
+        pair_weights(tiles, rows, keys, weights, as_pairs(room));
+    for (size_t r = 0; r < rows; r += part, out += part * width) {
+        part = strip_of(visible, rows, r);
+        size_t seen = seen_keys(visible, r, part, keys);
+        if (tiles->bf16)
+            tiles->kernels->matmul_bf16(part, width, brt_ceil_div(seen, 2), pairs + r * BRT_KEY_TILE / 2,
+                                        BRT_KEY_TILE / 2, 1, as_const_pairs(right), width, out, width, true);
+        else
+            tiles->kernels->matmul(part, width, seen, weights + r * BRT_KEY_TILE, BRT_KEY_TILE, 1, right, width, out,
+                                   width, true);
     }
-    uint32_t *pairs = as_pairs(room);
-    pair_weights(tiles, rows, keys, weights, pairs);
-    tiles->kernels->matmul_bf16(rows, width, brt_ceil_div(keys, 2), pairs, BRT_KEY_TILE / 2, 1, as_const_pairs(right),
-                                width, out, width, true);
 }
 
-void brt_add_transposed(const brt_tiles *tiles, size_t keys, const real *weights, const brt_rows *x, real *out,
-                        real *room)
+void brt_add_transposed(const brt_tiles *tiles, size_t keys, const size_t *visible, const real *weights,
+                        const brt_rows *x, real *out, real *room)
 {
-    size_t width = tiles->width;
-    if (!tiles->bf16) {
-        tiles->kernels->matmul(keys, width, x->count, weights, 1, BRT_KEY_TILE, x->right, width, out, width, true);
-        return;
+    size_t width = tiles->width, part, end;
+    const uint32_t *pairs = as_const_pairs(room);
+    if (tiles->bf16)
+        tiles->kernels->pair_rows(x->count, keys, weights, BRT_KEY_TILE, as_pairs(room), BRT_KEY_TILE);
+    for (size_t k = 0; k < keys; k += part, out += part * width) {
+        part = strip_of(visible, keys, k);
+        size_t first = first_seeing(visible, x->count, k, &end), rows = end - first;
+        if (tiles->bf16)
+            tiles->kernels->matmul_bf16(part, width, brt_ceil_div(rows, 2), pairs + first / 2 * BRT_KEY_TILE + k, 1,
+                                        BRT_KEY_TILE, as_const_pairs(x->right) + first / 2 * width, width, out, width,
+                                        true);
+        else
+            tiles->kernels->matmul(part, width, rows, weights + first * BRT_KEY_TILE + k, 1, BRT_KEY_TILE,
+                                   x->right + first * width, width, out, width, true);
     }
-    uint32_t *pairs = as_pairs(room);
-    tiles->kernels->pair_rows(x->count, keys, weights, BRT_KEY_TILE, pairs, BRT_KEY_TILE);
-    tiles->kernels->matmul_bf16(keys, width, brt_ceil_div(x->count, 2), pairs, 1, BRT_KEY_TILE,
-                                as_const_pairs(x->right), width, out, width, true);
 }

@@ -52,15 +52,18 @@ void brt_tiles_right(const brt_tiles *tiles, size_t keys, const real *x, real *r
 
 /* ---- products; scores and weights are [rows, keys] with rows of BRT_KEY_TILE ---- */
 
-/* scores = x . key for each row and key. What is beyond the last key is garbage. */
-void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const real *transposed, real *scores);
+/* Row i sees the first visible[i] keys; NULL: all. Strips of weights that are 0 for that reason are passed over. */
+
+/* scores = x . key for each row and the keys that it sees; the rest is garbage. */
+void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const size_t *visible, const real *transposed,
+                real *scores);
 /* Reals of room for the two below. */
 size_t brt_weights_reals(const brt_tiles *tiles);
 /* out [rows, width] += sum over keys of weight * key */
-void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, const real *right,
-                      real *out, real *room);
+void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const size_t *visible, const real *weights,
+                      const real *right, real *out, real *room);
 /* out [keys, width] += sum over rows of weight * row */
-void brt_add_transposed(const brt_tiles *tiles, size_t keys, const real *weights, const brt_rows *x, real *out,
-                        real *room);
+void brt_add_transposed(const brt_tiles *tiles, size_t keys, const size_t *visible, const real *weights,
+                        const brt_rows *x, real *out, real *room);
 
 #endif
