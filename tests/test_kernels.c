@@ -32,6 +32,7 @@ static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 
      element##_ < sizeof(list) / sizeof(list)[0] && (element = (list)[element##_], true); element##_++)
 
 #include "bf16_checks.h"
+#include "softmax_checks.h"
 #include "stored_checks.h"
 
 #include "panel_checks.h"
@@ -336,91 +337,6 @@ static void check_unit_backward(void)
     }
 }
 
-/* ---- softmax ------------------------------------------------------------------------------------------------------------------ */
-
-/* Some rows see nothing, some a part, some all. */
-static void draw_visible(size_t rows, size_t keys, size_t *visible)
-{
-    for (size_t r = 0; r < rows; r++)
-        visible[r] = r % 5 == 0 ? 0 : r % 5 == 1 ? keys : brt_rng_below(3, 4, pool.drawn++, keys + 1);
-}
-
-enum { softmax_rows = 7, softmax_dim = 19 };
-
-typedef struct softmax_state {
-    float *scores, *maximum, *sum, *out;
-} softmax_state;
-
-static softmax_state start_softmax(size_t stride)
-{
-    softmax_state s = {make(softmax_rows * stride), make(softmax_rows), make(softmax_rows),
-                       make(softmax_rows * softmax_dim)};
-    for (size_t r = 0; r < softmax_rows; r++) {
-        s.maximum[r] = -INFINITY;
-        s.sum[r] = 0;
-    }
-    for (size_t i = 0; i < softmax_rows * softmax_dim; i++)
-        s.out[i] = 1;
-    return s;
-}
-
-static void check_softmax_step_case(size_t keys, bool masked)
-{
-    size_t stride = keys + 2, visible[softmax_rows];
-    softmax_state s[2] = {start_softmax(stride), start_softmax(stride)};
-    const brt_kernels *set[2] = {fast, plain};
-    float *scores = make(softmax_rows * stride);
-    for (int step = 0; step < 3; step++) {
-        for (size_t i = 0; i < softmax_rows * stride; i++)
-            scores[i] = i % 11 == 3 ? -1e6f : draw(-30, 30);
-        draw_visible(softmax_rows, keys, visible);
-        for (int i = 0; i < 2; i++) {
-            memcpy(s[i].scores, scores, softmax_rows * stride * sizeof *scores);
-            set[i]->softmax_step(softmax_rows, keys, 0.25f, masked ? visible : NULL, s[i].scores, stride, s[i].maximum,
-                                 s[i].sum, softmax_dim, s[i].out, softmax_dim);
-        }
-        expect_close("softmax_step scores", softmax_rows * stride, s[0].scores, s[1].scores, 1e-6);
-        for (size_t r = 0; r < softmax_rows; r++)
-            assert_true(s[0].maximum[r] == s[1].maximum[r]);
-        expect_close("softmax_step sum", softmax_rows, s[0].sum, s[1].sum, 5e-6);
-        expect_close("softmax_step out", softmax_rows * softmax_dim, s[0].out, s[1].out, 2e-6);
-    }
-    free_buffers();
-}
-
-static void check_softmax_step(void)
-{
-    for EACH (keys, lengths) {
-        check_softmax_step_case(keys, true);
-        check_softmax_step_case(keys, false);
-    }
-}
-
-static void check_softmax_tile_backward_case(size_t keys, bool masked)
-{
-    enum { rows = 7 };
-    size_t stride = keys + 2, visible[rows];
-    float *scores = make_random(rows * stride, -20, 20), *want_scores = copy(rows * stride, scores);
-    float *dp = make_random(rows * stride, -1, 1), *want_dp = copy(rows * stride, dp);
-    float *maximum = make_random(rows, 15, 20), *log_sum = make_random(rows, 0, 5), *delta = make_random(rows, -1, 1);
-    draw_visible(rows, keys, visible);
-    fast->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, scores, stride, maximum, log_sum, delta, dp,
-                                stride);
-    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, maximum, log_sum, delta,
-                                 want_dp, stride);
-    expect_close("softmax_tile_backward p", rows * stride, scores, want_scores, 1e-6);
-    expect_close("softmax_tile_backward ds", rows * stride, dp, want_dp, 1e-6);
-    free_buffers();
-}
-
-static void check_softmax_tile_backward(void)
-{
-    for EACH (keys, lengths) {
-        check_softmax_tile_backward_case(keys, true);
-        check_softmax_tile_backward_case(keys, false);
-    }
-}
-
 /* ---- cross entropy ---------------------------------------------------------------------------------------------------------------- */
 
 static void check_cross_entropy_case(size_t classes, bool gradient)
@@ -457,28 +373,6 @@ static void check_peak(void)
 }
 
 /* ---- extremes -------------------------------------------------------------------------------------------------------------------------------- */
-
-/* The exponential of softmax through softmax_tile_backward: p = exp(score - maximum - log_sum). */
-static float exponential(float x)
-{
-    float score = x, maximum = 0, log_sum = 0, delta = 0, dp = 0;
-    fast->softmax_tile_backward(1, 1, 1, NULL, &score, 1, &maximum, &log_sum, &delta, &dp, 1);
-    return score;
-}
-
-/* x / ln 2 is rounded: the more, the larger it is. */
-static void check_exponential(void)
-{
-    assert_true(exponential(0) == 1);
-    assert_true(exponential(-INFINITY) == 0 && exponential(-1e30f) == 0 && exponential(-104) == 0);
-    assert_true(isnan(exponential(NAN)));
-    for (int i = 0; i < 400000; i++) {
-        float x = draw(-86.9f, 88.7f);
-        double want = exp((double)x), difference = fabs((double)exponential(x) - want);
-        if (!(difference <= (2.4e-7 + 1.2e-7 * fabs((double)x)) * want))
-            fail_msg("%s: exp(%.9g) is off by %g", fast->isa, (double)x, difference / want);
-    }
-}
 
 /* The sigmoid through the moving average of a state of 0 with 1. */
 static float sigmoid(float x)
@@ -520,7 +414,7 @@ static void check_not_a_number(void)
 {
     float scores[40] = {0}, maximum = -INFINITY, sum = 0, out[1] = {0};
     scores[21] = NAN;
-    fast->softmax_step(1, 40, 1, NULL, scores, 40, &maximum, &sum, 1, out, 1);
+    fast->softmax_step(1, 40, 1, NULL, scores, 40, &maximum, &sum, 1, out, 1, NULL);
     assert_true(isnan(sum));
     float logits[40] = {0}, loss;
     int32_t target = 3;

@@ -287,7 +287,7 @@ static work bench_unit_backward(const brt_kernels *kernels, arrays *x)
 static work bench_softmax_step(const brt_kernels *kernels, arrays *x)
 {
     kernels->softmax_step(tile_rows, tile_keys, (real)0.125, NULL, x->a, tile_keys, x->d, x->d + tile_rows, head, x->b,
-                          head);
+                          head, NULL);
     return passes_over(tile_rows * tile_keys, 2);
 }
 

@@ -370,14 +370,13 @@ static real largest(size_t n, const real *x)
 }
 
 static void softmax_step(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,
-                         size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride)
+                         size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride,
+                         uint16_t *rounded)
 {
     for (size_t r = 0; r < rows; r++, scores += scores_stride, out += out_stride) {
         size_t seen = seen_keys(visible, r, keys);
         for (size_t j = seen; j < keys; j++)
             scores[j] = 0;
-        if (seen == 0)
-            continue;
         real most = largest(seen, scores), change = 1;
         if (most > maximum[r] + log((real)BRT_SOFTMAX_LAG) / scale) {
             change = exp(scale * (maximum[r] - most));
@@ -390,6 +389,8 @@ static void softmax_step(size_t rows, size_t keys, real scale, const size_t *vis
         }
         for (size_t i = 0; i < dim; i++)
             out[i] *= change;
+        for (size_t j = 0; rounded && j < keys + keys % 2; j++)
+            rounded[r * scores_stride + j] = (uint16_t)(j < keys ? bf16_of(scores[j]) : 0);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "vector.h"
 #include "vector_math.h"
+#include "vector_pairs.h"
 #include "vector_rows.h"
 
 #include <stdbool.h>
@@ -34,28 +35,41 @@ static inline __attribute__((always_inline)) vec largest_lanes(size_t n, const f
     return vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3]));
 }
 
-/* x becomes exp(factor * (x - most)); the sum of each lane. */
-static inline __attribute__((always_inline)) vec exponentials(size_t n, float factor, float most, float *x)
+/* The exponentials of up to two vectors of x, in their place or, if y is given, in bf16 in y; the sum of each lane. */
+static inline __attribute__((always_inline)) vec two_exponentials(size_t left, float factor, float most, float *x,
+                                                                  uint16_t *y)
+{
+    vec p[2] = {{0}};
+    for (size_t k = 0; k < 2; k++)
+        if (left > k * lanes) {
+            size_t here = left - k * lanes;
+            p[k] = vec_zero_beyond(here, vec_exp2(factor * (vec_load_upto(x + k * lanes, here) - most)));
+            if (!y)
+                vec_store_upto(x + k * lanes, here, p[k]);
+        }
+    if (y) {
+        wide_short_vec rounded = vec_to_bf16(p[0], p[1]);
+        memcpy(y, &rounded, left < 2 * lanes ? left * sizeof *y : sizeof rounded);
+    }
+    return p[0] + p[1];
+}
+
+/* x, or y in bf16, becomes exp(factor * (x - most)); the sum of each lane. */
+static inline __attribute__((always_inline)) vec exponentials(size_t n, float factor, float most, float *x, uint16_t *y)
 {
     vec sum = {0};
     size_t i = 0;
     factor *= log2_e;
-    for (; i + lanes <= n; i += lanes) {
-        vec p = vec_exp2(factor * (vec_load(x + i) - most));
-        vec_store(x + i, p);
-        sum += p;
-    }
-    if (i < n) {
-        vec p = vec_first(n - i, vec_exp2(factor * (vec_load_part(x + i, n - i) - most)), (vec){0});
-        vec_store_part(x + i, n - i, p);
-        sum += p;
-    }
+    for (; i + 2 * lanes <= n; i += 2 * lanes)
+        sum += two_exponentials(2 * lanes, factor, most, x + i, y ? y + i : NULL);
+    if (i < n)
+        sum += two_exponentials(n - i, factor, most, x + i, y ? y + i : NULL);
     return sum;
 }
 
 static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
 {
-    *sum = vec_sum(exponentials(n, factor, most, x));
+    *sum = vec_sum(exponentials(n, factor, most, x, NULL));
 }
 
 /* Raises a row's maximum; its sum and its part of out were made with the lower one. */
@@ -67,13 +81,31 @@ static void raise_maximum(float factor, float most, float *maximum, float *sum, 
     scale(dim, change, out, out);
 }
 
+/* The exponentials of a row, and 0 after the keys that it sees; the sum of each lane. */
+static inline __attribute__((always_inline)) vec weights(size_t keys, size_t seen, float factor, float most, float *x)
+{
+    if (seen < keys)
+        memset(x + seen, 0, (keys - seen) * sizeof *x);
+    return exponentials(seen, factor, most, x, NULL);
+}
+
+static inline __attribute__((always_inline)) vec rounded_weights(size_t keys, size_t seen, float factor, float most,
+                                                                 float *x, uint16_t *y)
+{
+    size_t even = keys + keys % 2;
+    if (seen < even)
+        memset(y + seen, 0, (even - seen) * sizeof *y);
+    return exponentials(seen, factor, most, x, y);
+}
+
 enum { softmax_group = 4 }; /* rows whose maxima and sums are found together */
 
 /* `rows` rows, a constant at every call: softmax_group or 1. */
 static inline __attribute__((always_inline)) void softmax_rows(size_t rows, size_t keys, float factor,
                                                                const size_t *visible, float *scores,
                                                                size_t scores_stride, float *maximum, float *sum,
-                                                               size_t dim, float *out, size_t out_stride)
+                                                               size_t dim, float *out, size_t out_stride,
+                                                               uint16_t *rounded)
 {
     vec most[softmax_group], total[softmax_group];
     float tops[softmax_group];
@@ -87,10 +119,9 @@ static inline __attribute__((always_inline)) void softmax_rows(size_t rows, size
         if (tops[r] > maximum[r] + logf(BRT_SOFTMAX_LAG) / factor)
             raise_maximum(factor, tops[r], maximum + r, sum + r, dim, out + r * out_stride);
     for (size_t r = 0; r < rows; r++) {
-        size_t seen = seen_keys(visible, r, keys);
-        total[r] = exponentials(seen, factor, maximum[r], scores + r * scores_stride);
-        if (seen < keys)
-            memset(scores + r * scores_stride + seen, 0, (keys - seen) * sizeof *scores);
+        size_t seen = seen_keys(visible, r, keys), row = r * scores_stride;
+        total[r] = rounded ? rounded_weights(keys, seen, factor, maximum[r], scores + row, rounded + row)
+                           : weights(keys, seen, factor, maximum[r], scores + row);
     }
     if (rows == softmax_group)
         store4(sum, load4(sum) + vec_sum_four(total));
@@ -99,15 +130,18 @@ static inline __attribute__((always_inline)) void softmax_rows(size_t rows, size
 }
 
 static void softmax_step(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
-                         size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride)
+                         size_t scores_stride, real *maximum, real *sum, size_t dim, real *out, size_t out_stride,
+                         uint16_t *rounded)
 {
     size_t r = 0;
     for (; r + softmax_group <= rows; r += softmax_group)
         softmax_rows(softmax_group, keys, factor, visible ? visible + r : NULL, scores + r * scores_stride,
-                     scores_stride, maximum + r, sum + r, dim, out + r * out_stride, out_stride);
+                     scores_stride, maximum + r, sum + r, dim, out + r * out_stride, out_stride,
+                     rounded ? rounded + r * scores_stride : NULL);
     for (; r < rows; r++)
         softmax_rows(1, keys, factor, visible ? visible + r : NULL, scores + r * scores_stride, scores_stride,
-                     maximum + r, sum + r, dim, out + r * out_stride, out_stride);
+                     maximum + r, sum + r, dim, out + r * out_stride, out_stride,
+                     rounded ? rounded + r * scores_stride : NULL);
 }
 
 /* p and ds of up to a vector's length of a row. */
@@ -157,7 +191,7 @@ static float cross_entropy_row(size_t classes, size_t target, bool gradient, flo
     if (!gradient)
         sum = sum_of_exponentials(classes, most, logits);
     else {
-        sum = vec_sum(exponentials(classes, 1, most, logits));
+        sum = vec_sum(exponentials(classes, 1, most, logits, NULL));
         scale(classes, weight / sum, logits, logits);
         logits[target] -= weight;
     }

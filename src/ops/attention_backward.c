@@ -115,8 +115,9 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
         add_bias_gradient(j, t, keys, g->dscores, g->dbias);
     brt_add_transposed(&a->tiles, keys->count, seen, g->scores, &r->dout, g->dvalue + at, g->room);
     brt_add_transposed(&a->tiles, keys->count, seen, g->dscores, &r->query, g->dkey + at, g->room);
-    brt_add_weighted(&a->tiles, t->count, keys->count, seen, g->dscores,
-                     j->keys_right + brt_right_index(a, t->batch_row, keys->index), r->dquery, g->room);
+    const real *dweights = brt_round_weights(&a->tiles, t->count, keys->count, g->dscores, g->room);
+    brt_add_weighted(&a->tiles, t->count, keys->count, seen, dweights,
+                     j->keys_right + brt_right_index(a, t->batch_row, keys->index), r->dquery);
 }
 
 /* ---- a task ----------------------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
     real *padded = scratch, *out = padded + rows_reals(a), *scores = out + rows_reals(a);
     real *rows_room = scores + row_tile * key_tile, *weights_room = rows_room + brt_rows_reals(&a->tiles);
     real maximum[row_tile], sum[row_tile] = {0};
+    uint16_t *rounded = brt_rounded(&a->tiles, weights_room);
     brt_tiles_pad(&a->tiles, t->count, j->query + query_index(a, t), padded);
     brt_rows query = brt_rows_prepare(&a->tiles, t->count, padded, rows_room);
     key_range keys;
@@ -57,9 +58,9 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
                    scores);
         brt_place_tile_scores(j, t, &keys, scores);
         j->kernels->softmax_step(t->count, keys.count, a->how.scale, seen, scores, key_tile, maximum, sum, width, out,
-                                 width);
-        brt_add_weighted(&a->tiles, t->count, keys.count, seen, scores,
-                         j->keys_right + brt_right_index(a, t->batch_row, index), out, weights_room);
+                                 width, rounded);
+        brt_add_weighted(&a->tiles, t->count, keys.count, seen, rounded ? weights_room : scores,
+                         j->keys_right + brt_right_index(a, t->batch_row, index), out);
     }
     finish_tile(j, t, maximum, sum, out, width);
 }
@@ -127,7 +128,7 @@ static void chunk_task(void *context, size_t task, int thread)
         for (size_t h = 0; h < t.count; h++)
             brt_place_scores(j, t.batch_row, t.first + h, first, count, scores + h * key_tile);
         j->kernels->softmax_step(t.count, count, a->how.scale, NULL, scores, key_tile, c.maximum, c.sum, dim, c.out,
-                                 dim);
+                                 dim, NULL);
         j->kernels->matmul(t.count, dim, count, scores, key_tile, 1, j->value + at, dim, c.out, dim, true);
     }
 }

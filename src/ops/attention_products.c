@@ -164,33 +164,38 @@ void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const si
     }
 }
 
+uint16_t *brt_rounded(const brt_tiles *tiles, real *room)
+{
+    return tiles->bf16 ? (uint16_t *)(void *)room : NULL;
+}
+
 size_t brt_weights_reals(const brt_tiles *tiles)
 {
     return tiles->bf16 ? pair_reals(BRT_ROW_TILE * BRT_KEY_TILE / 2) : 0;
 }
 
-/* Pairs along the keys, [rows, keys / 2 rounded up] with rows of BRT_KEY_TILE / 2; after the last key stands 0. */
-static void pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, uint32_t *pairs)
+const real *brt_round_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, real *room)
 {
+    uint16_t *row = brt_rounded(tiles, room);
+    if (!row)
+        return weights;
     if (keys == BRT_KEY_TILE) {
-        tiles->kernels->to_bf16(rows * keys, weights, (uint16_t *)pairs);
-        return;
+        tiles->kernels->to_bf16(rows * keys, weights, row);
+        return room;
     }
-    for (size_t r = 0; r < rows; r++, weights += BRT_KEY_TILE, pairs += BRT_KEY_TILE / 2) {
-        uint16_t *row = (uint16_t *)pairs;
+    for (size_t r = 0; r < rows; r++, weights += BRT_KEY_TILE, row += BRT_KEY_TILE) {
         tiles->kernels->to_bf16(keys, weights, row);
         if (keys % 2)
             row[keys] = 0;
     }
+    return room;
 }
 
 void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const size_t *visible, const real *weights,
-                      const real *right, real *out, real *room)
+                      const real *right, real *out)
 {
     size_t width = tiles->width, part;
-    const uint32_t *pairs = as_const_pairs(room);
-    if (tiles->bf16)
-        pair_weights(tiles, rows, keys, weights, as_pairs(room));
+    const uint32_t *pairs = as_const_pairs(weights);
     for (size_t r = 0; r < rows; r += part, out += part * width) {
         part = strip_of(visible, rows, r);
         size_t seen = seen_keys(visible, r, part, keys);

@@ -40,7 +40,7 @@ static void add_row(const job *j, size_t batch_row, size_t row, real *scores, re
         scores[i] += j->bias[head * a->span + query - begin - i];
     /* With this maximum a step's exponentials are the weights. */
     real maximum = j->log_sum_exp[batch_row * a->rows + row] / a->how.scale, sum = 0;
-    j->kernels->softmax_step(1, end - begin, a->how.scale, NULL, scores, 0, &maximum, &sum, 0, scores, 0);
+    j->kernels->softmax_step(1, end - begin, a->how.scale, NULL, scores, 0, &maximum, &sum, 0, scores, 0, NULL);
     j->kernels->add(end - begin, scores, sums + begin - u->first);
 }
 
