@@ -41,7 +41,7 @@ attention_job brt_attention_job(brt_tape *tape, const brt_node *node, const atte
 
 /* ---- scores ------------------------------------------------------------------------------------------- */
 
-static const real hidden = -1e30f; /* a score that exp takes to 0 */
+static const real hidden = -(real)1e30; /* a score that exp takes to 0 */
 
 void brt_place_scores(const attention_job *j, size_t batch_row, size_t row, size_t first, size_t count, real *scores)
 {
