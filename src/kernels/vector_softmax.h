@@ -35,41 +35,43 @@ static inline __attribute__((always_inline)) vec largest_lanes(size_t n, const f
     return vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3]));
 }
 
-/* The exponentials of up to two vectors of x, in their place or, if y is given, in bf16 in y; the sum of each lane. */
-static inline __attribute__((always_inline)) vec two_exponentials(size_t left, float factor, float most, float *x,
-                                                                  uint16_t *y)
+/* The exponentials of up to two vectors of x, to be put in p, which may be x, and in bf16 in y, where they are given; the
+ * sum of each lane. */
+static inline __attribute__((always_inline)) vec two_exponentials(size_t left, float factor, float most, const float *x,
+                                                                  float *p, uint16_t *y)
 {
-    vec p[2] = {{0}};
+    vec two[2] = {{0}};
     for (size_t k = 0; k < 2; k++)
         if (left > k * lanes) {
             size_t here = left - k * lanes;
-            p[k] = vec_zero_beyond(here, vec_exp2(factor * (vec_load_upto(x + k * lanes, here) - most)));
-            if (!y)
-                vec_store_upto(x + k * lanes, here, p[k]);
+            two[k] = vec_zero_beyond(here, vec_exp2(factor * (vec_load_upto(x + k * lanes, here) - most)));
+            if (p)
+                vec_store_upto(p + k * lanes, here, two[k]);
         }
     if (y) {
-        wide_short_vec rounded = vec_to_bf16(p[0], p[1]);
+        wide_short_vec rounded = vec_to_bf16(two[0], two[1]);
         memcpy(y, &rounded, left < 2 * lanes ? left * sizeof *y : sizeof rounded);
     }
-    return p[0] + p[1];
+    return two[0] + two[1];
 }
 
-/* x, or y in bf16, becomes exp(factor * (x - most)); the sum of each lane. */
-static inline __attribute__((always_inline)) vec exponentials(size_t n, float factor, float most, float *x, uint16_t *y)
+/* exp(factor * (x - most)) of n numbers, to be put as above; the sum of each lane. */
+static inline __attribute__((always_inline)) vec exponentials(size_t n, float factor, float most, const float *x,
+                                                              float *p, uint16_t *y)
 {
     vec sum = {0};
     size_t i = 0;
     factor *= log2_e;
     for (; i + 2 * lanes <= n; i += 2 * lanes)
-        sum += two_exponentials(2 * lanes, factor, most, x + i, y ? y + i : NULL);
+        sum += two_exponentials(2 * lanes, factor, most, x + i, p ? p + i : NULL, y ? y + i : NULL);
     if (i < n)
-        sum += two_exponentials(n - i, factor, most, x + i, y ? y + i : NULL);
+        sum += two_exponentials(n - i, factor, most, x + i, p ? p + i : NULL, y ? y + i : NULL);
     return sum;
 }
 
 static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
 {
-    *sum = vec_sum(exponentials(n, factor, most, x, NULL));
+    *sum = vec_sum(exponentials(n, factor, most, x, x, NULL));
 }
 
 /* Raises a row's maximum; its sum and its part of out were made with the lower one. */
@@ -86,7 +88,7 @@ static inline __attribute__((always_inline)) vec weights(size_t keys, size_t see
 {
     if (seen < keys)
         memset(x + seen, 0, (keys - seen) * sizeof *x);
-    return exponentials(seen, factor, most, x, NULL);
+    return exponentials(seen, factor, most, x, x, NULL);
 }
 
 static inline __attribute__((always_inline)) vec rounded_weights(size_t keys, size_t seen, float factor, float most,
@@ -95,7 +97,7 @@ static inline __attribute__((always_inline)) vec rounded_weights(size_t keys, si
     size_t even = keys + keys % 2;
     if (seen < even)
         memset(y + seen, 0, (even - seen) * sizeof *y);
-    return exponentials(seen, factor, most, x, y);
+    return exponentials(seen, factor, most, x, NULL, y);
 }
 
 enum { softmax_group = 4 }; /* rows whose maxima and sums are found together */
@@ -173,28 +175,16 @@ static void softmax_tile_backward(size_t rows, size_t keys, real factor, const s
 
 /* ---- cross entropy ----------------------------------------------------------------------------------------------- */
 
-static float sum_of_exponentials(size_t n, float most, const float *x)
-{
-    vec sum = {0};
-    size_t i = 0;
-    for (; i + lanes <= n; i += lanes)
-        sum += vec_exp2(log2_e * (vec_load(x + i) - most));
-    if (i < n)
-        sum += vec_first(n - i, vec_exp2(log2_e * (vec_load_part(x + i, n - i) - most)), (vec){0});
-    return vec_sum(sum);
-}
-
 static float cross_entropy_row(size_t classes, size_t target, bool gradient, float weight, float *logits)
 {
     float most = vec_largest(largest_lanes(classes, logits)), at_target = logits[target];
     float sum;
-    if (!gradient)
-        sum = sum_of_exponentials(classes, most, logits);
-    else {
-        sum = vec_sum(exponentials(classes, 1, most, logits, NULL));
+    if (gradient) {
+        sum = vec_sum(exponentials(classes, 1, most, logits, logits, NULL));
         scale(classes, weight / sum, logits, logits);
         logits[target] -= weight;
-    }
+    } else
+        sum = vec_sum(exponentials(classes, 1, most, logits, NULL, NULL));
     return logf(sum) + (most - at_target);
 }
 
