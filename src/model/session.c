@@ -172,6 +172,7 @@ static brt_status write_items(const brt_stream *stream, const listing *list, con
 brt_status brt_stream_save(const brt_stream *stream, const char *path, const char *note)
 {
     listing list;
+    brt_stream_finish_states(stream);
     BRT_TRY(make_listing(&list, stream, ring_end(stream)));
     brt_status status = write_items(stream, &list, path, note);
     free(list.items);
@@ -241,6 +242,7 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
             BRT_TRY(check_past(file, stream, info.data, end));
     }
     BRT_TRY(check_model(file, stream->model));
+    brt_stream_finish_states(stream); /* not later, over those of the file */
     for (size_t i = 0; i < list->count; i++) {
         brt_safetensors_find(file, list->items[i].name, &info);
         memcpy(list->items[i].data, info.data, list->items[i].bytes);

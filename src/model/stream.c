@@ -202,7 +202,7 @@ void brt_stream_close(brt_stream *stream)
     free(stream);
 }
 
-void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to)
+void brt_stream_keep(const brt_stream *stream, const brt_tensor *result, real *to)
 {
     if (brt_tape_running(stream->tape))
         memcpy(to, result->data, result->count * sizeof(real));
@@ -227,6 +227,7 @@ brt_status brt_stream_reset(brt_stream *stream, int64_t row)
         return BRT_FAIL(BRT_ERROR_ARGUMENT,
                         "row %lld cannot be reset inside a block: %zu of %zu tokens are waiting in every row",
                         (long long)row, stream->filled, brt_stream_width(stream));
+    brt_stream_finish_states(stream);
     for (size_t i = 0; i < stream->rows; i++)
         if (row < 0 || i == (size_t)row)
             reset_row(stream, i);
@@ -266,6 +267,7 @@ brt_status brt_stream_memories(const brt_stream *stream, size_t layer, float *ou
 brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out)
 {
     BRT_TRY(brt_model_check_state(stream->model, index));
+    brt_stream_finish_states(stream);
     memcpy(out, stream->carried[stream->model->slots.state + index],
            stream->rows * vectors(stream) * model_dim(stream) * sizeof *out);
     return BRT_OK;

@@ -168,6 +168,7 @@ void brt_stream_plan_feeding(brt_stream *stream)
  * token's work, so that a block's last one has less. */
 static void prepare(brt_stream *stream)
 {
+    brt_stream_finish_states(stream);
     for (size_t i = 0; i < stream->model->containers; i++)
         brt_stream_open_state(stream, i);
     brt_stream_prepare_windows(stream);

@@ -22,6 +22,7 @@ typedef struct brt_state_window {
     real *heard;               /* [rows, vectors, 2 * heads * dim_head]: from the state, and from tokens so far */
     real *log_sum;             /* [rows, kv_heads, vectors, heads / kv_heads]: of the softmax over tokens so far */
     size_t slices, chunks;     /* of vectors and of keys that are done */
+    bool half_written;         /* of the state, the second half of the vectors is to be updated */
 } brt_state_window;
 
 /* What a routed layer has chosen for the current part of the block, of which some tokens have been fed. */
@@ -79,7 +80,7 @@ static inline size_t brt_stream_memory_keys(const brt_stream *stream)
 }
 
 /* Copies a result to where it is carried, and frees everything the tape made for it. */
-void brt_stream_keep(brt_stream *stream, const brt_tensor *result, real *to);
+void brt_stream_keep(const brt_stream *stream, const brt_tensor *result, real *to);
 /* Everything that feeding asks of the tape. */
 void brt_stream_plan_feeding(brt_stream *stream);
 
@@ -123,8 +124,10 @@ brt_keys brt_stream_state_keys(brt_stream *stream, size_t index);
 void brt_stream_open_state(brt_stream *stream, size_t index);
 /* The parts of its write that the tokens so far make possible, and their number due. */
 void brt_stream_advance_state(brt_stream *stream, size_t index);
-/* The rest, after the block's last token. */
+/* The rest after the block's last token, but for half of the vectors, ... */
 void brt_stream_write_state(brt_stream *stream, size_t index);
+/* ... which wait, in all states, for whoever needs them: the next block's first token, or a look at the states. */
+void brt_stream_finish_states(const brt_stream *stream);
 /* Everything that these ask of the tape. */
 void brt_stream_plan_state(brt_stream *stream, size_t index);
 

@@ -1,7 +1,8 @@
 /* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token, so
  * it is spread over the tokens of the block: what depends on the old state alone is done by slices of vectors while the
  * first keys come in, the attention to the block in chunks of keys as they are complete; the last token is left with the
- * last chunk and the update. Slices and chunks are the same however the tokens came, so the new state is, too. */
+ * last chunk and the update of half of the vectors, the next block's first token, which reads them, with that of the
+ * other half. The parts are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
 
 #include "../base/parallel.h"
@@ -49,7 +50,7 @@ static real *carried_state(const brt_stream *stream, size_t index)
 }
 
 /* A tensor over memory of the stream from `offset` on; while planning there is none. */
-static brt_tensor *view(brt_stream *stream, real *memory, size_t offset, size_t dims, const size_t *shape)
+static brt_tensor *view(const brt_stream *stream, real *memory, size_t offset, size_t dims, const size_t *shape)
 {
     return brt_tape_external(stream->tape, memory ? memory + offset : NULL, NULL, dims, shape);
 }
@@ -99,7 +100,7 @@ void brt_stream_open_state(brt_stream *stream, size_t index)
 /* ---- inside a block ---------------------------------------------------------------------------------------- */
 
 /* Of vectors [first, first + count); NULL without. */
-static brt_tensor *forget_bias(brt_stream *stream, const brt_state_container *container, const sizes *s, size_t first,
+static brt_tensor *forget_bias(const brt_stream *stream, const brt_state_container *container, const sizes *s, size_t first,
                                size_t count)
 {
     const brt_tensor *bias = container->forget_bias;
@@ -201,7 +202,7 @@ static void run_chunk(brt_stream *stream, size_t index, const sizes *s, size_t r
 static size_t slices_due(const sizes *s, size_t filled)
 {
     size_t spread = brt_min_size(chunk_keys, s->width);
-    return brt_ceil_div(s->rows * s->row_slices * brt_min_size(filled, spread), spread);
+    return s->rows * s->row_slices * brt_min_size(filled, spread) / spread;
 }
 
 static size_t chunks_due(const sizes *s, size_t filled)
@@ -224,13 +225,47 @@ void brt_stream_advance_state(brt_stream *stream, size_t index)
 
 /* ---- at a block's end -------------------------------------------------------------------------------------- */
 
-void brt_stream_write_state(brt_stream *stream, size_t index)
+/* Vectors [first, end) of every row become those of the next state. */
+static void update_vectors(const brt_stream *stream, size_t index, size_t first, size_t end)
 {
     const brt_state_container *container = &stream->model->container[index];
     sizes s = sizes_of(stream, container);
-    brt_tensor *heard = view(stream, stream->state[index].heard, 0, BRT_SHAPE(s.rows, s.vectors, s.heard));
-    brt_tensor *state = brt_state_recall(stream->tape, state_tensor(stream, index, &s), container->forget_bias);
-    brt_stream_keep(stream, brt_state_update(stream->tape, container, heard, state), carried_state(stream, index));
+    size_t count = end - first;
+    for (size_t row = 0; row < s.rows && count > 0; row++) {
+        size_t at = row * s.vectors + first;
+        real *carried = carried_state(stream, index);
+        brt_tensor *heard = view(stream, stream->state[index].heard, at * s.heard, BRT_SHAPE(1, count, s.heard));
+        brt_tensor *state = view(stream, carried, at * s.dim, BRT_SHAPE(1, count, s.dim));
+        state = brt_state_recall(stream->tape, state, forget_bias(stream, container, &s, first, count));
+        brt_tensor *next = brt_state_update(stream->tape, container, heard, state);
+        brt_stream_keep(stream, next, carried ? carried + at * s.dim : NULL);
+    }
+}
+
+/* Vectors that the last token updates; the first one of the next block updates the others. */
+static size_t first_half(const brt_stream *stream, size_t index)
+{
+    return brt_ceil_div(stream->model->container[index].initial->shape[0], 2);
+}
+
+void brt_stream_write_state(brt_stream *stream, size_t index)
+{
+    update_vectors(stream, index, 0, first_half(stream, index));
+    stream->state[index].half_written = true;
+}
+
+static void finish_state(const brt_stream *stream, size_t index)
+{
+    brt_state_window *w = &stream->state[index];
+    if (w->half_written)
+        update_vectors(stream, index, first_half(stream, index), stream->model->container[index].initial->shape[0]);
+    w->half_written = false;
+}
+
+void brt_stream_finish_states(const brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->containers; i++)
+        finish_state(stream, i);
 }
 
 void brt_stream_plan_state(brt_stream *stream, size_t index)
@@ -240,4 +275,5 @@ void brt_stream_plan_state(brt_stream *stream, size_t index)
     run_slice(stream, index, &s, 0);
     run_chunk(stream, index, &s, 0, 0, brt_min_size(chunk_keys, s.width));
     brt_stream_write_state(stream, index);
+    finish_state(stream, index);
 }
