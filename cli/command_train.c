@@ -74,6 +74,8 @@ static const cli_option options[] = {
      "probability that a row starts a segment from the initial state"},
     {"dropout", 0, CLI_NUMBER, TRAINER(dropout), "P",
      "probability that an activation is dropped; of the paper's arithmetic alone"},
+    {"reconstruction-weight", 0, CLI_NUMBER, TRAINER(reconstruction_weight), "X",
+     "of the loss that teaches compressed memories to keep what is asked for; none unless given"},
     {"val-every", 0, CLI_COUNT, RUN(val_every), "N", "validate every N steps, not only at the end"},
     {"val-tokens", 0, CLI_COUNT, RUN(val_tokens), "N", "tokens per validation; 0: all"},
     {"sample-every", 0, CLI_COUNT, RUN(sample_every), "N", "show a generated text every N steps"},

@@ -12,14 +12,15 @@ typedef struct model_case {
     const char *name;
     size_t time; /* of the segment */
     const char *recurrent_layers, *read_recurrent_layers, *all_layers_qk_rmsnorm;
+    const char *compressed_mem_factor; /* NULL: no compressed memory */
 } model_case;
 
 /* All of two layers. */
 static const model_case cases[] = {
-    {"three blocks, a state read before it is written", 3 * width, "[2]", "[1]", "false"},
-    {"a short last block, every layer normalised", 3 * width - 2, "[2]", "[1]", "true"},
-    {"two states, one reader", 2 * width, "[1, 2]", "[1, 1]", "false"},
-    {"no state", 2 * width, "[]", "[]", "true"},
+    {"three blocks, a state read before it is written", 3 * width, "[2]", "[1]", "false", NULL},
+    {"a short last block, every layer normalised", 3 * width - 2, "[2]", "[1]", "true", NULL},
+    {"two states, one reader", 2 * width, "[1, 2]", "[1, 1]", "false", NULL},
+    {"no state", 2 * width, "[]", "[]", "true", NULL},
 };
 enum { case_count = sizeof cases / sizeof cases[0] };
 
@@ -34,7 +35,7 @@ typedef struct fixture {
     real *gradient; /* of all parameters, where `memory` has their values */
     int32_t tokens[rows * most_blocks * most_width], targets[rows * most_blocks * most_width];
     uint64_t past[rows];
-    size_t first_key[most_blocks * rows], chosen_first_key[most_blocks * rows * width];
+    size_t first_key[most_blocks * rows], first_old[most_blocks * rows], chosen_first_key[most_blocks * rows * width];
     uint64_t begin[most_blocks * rows], draw[most_blocks * rows];
     size_t offset[most_blocks * rows];
     bool fresh[2 * rows];
@@ -60,6 +61,10 @@ static brt_model *make_model(const model_case *c)
     assert_ok(brt_config_create(&config));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         assert_ok(brt_config_set(config, keys[i][0], keys[i][1]));
+    if (c->compressed_mem_factor) {
+        assert_ok(brt_config_set(config, "use_compressed_mem", "true"));
+        assert_ok(brt_config_set(config, "compressed_mem_factor", c->compressed_mem_factor));
+    }
     assert_ok(brt_model_create(&model, config, 1));
     brt_config_close(config);
     return model;
@@ -148,7 +153,7 @@ static void choose_everything(fixture *f)
     f->model->config.routed_tokens = 64;
 }
 
-static void open_fixture(fixture *f, brt_model *model, size_t time)
+static void open_fixture(fixture *f, brt_model *model, size_t time, double reconstruction_weight)
 {
     static const bool drop_memory[rows] = {true, false}, drop_state[rows] = {false, true};
     *f = (fixture){.model = model};
@@ -167,12 +172,14 @@ static void open_fixture(fixture *f, brt_model *model, size_t time)
                                .drop_state = drop_state,
                                .past = f->past,
                                .first_key = f->first_key,
+                               .first_old = f->first_old,
                                .begin = f->begin,
                                .draw = f->draw,
                                .chosen_first_key = f->chosen_first_key,
                                .offset = f->offset,
                                .fresh = f->fresh,
-                               .weight = weight};
+                               .weight = weight,
+                               .reconstruction_weight = reconstruction_weight};
     plan(f);
 }
 
@@ -203,7 +210,7 @@ static double compute_gradients(fixture *f)
 static void expect_model_gradients(const char *name, brt_model *model, size_t time)
 {
     fixture f;
-    open_fixture(&f, model, time);
+    open_fixture(&f, model, time, 0);
     compute_gradients(&f);
     for (size_t i = 0; i < f.model->parameters.count; i++) {
         brt_parameter *parameter = &f.model->parameters.items[i];
@@ -249,7 +256,7 @@ static void check_carry(void **state)
 {
     fixture f;
     (void)state;
-    open_fixture(&f, make_model(&cases[0]), cases[0].time);
+    open_fixture(&f, make_model(&cases[0]), cases[0].time, 0);
     double loss = compute_gradients(&f);
     real *left = zeros(f.carry.count);
     memcpy(left, f.carry.storage, f.carry.count * sizeof *left);
@@ -271,7 +278,7 @@ static void expect_writer_gradients(size_t time, bool some)
         "state_out_to_gate.bias",
     };
     fixture f;
-    open_fixture(&f, make_model(&cases[0]), time);
+    open_fixture(&f, make_model(&cases[0]), time, 0);
     compute_gradients(&f);
     for (size_t i = 0; i < sizeof writers / sizeof writers[0]; i++) {
         const brt_parameter *found =
@@ -293,11 +300,75 @@ static void check_writers(void **state)
     expect_writer_gradients(2 * width, true);
 }
 
+/* ---- the reconstruction loss -------------------------------------------------------------------------------- */
+
+static const model_case compressed = {"compressed memory", 0, "[2]", "[1]", "true", "2"};
+
+static bool is_compressor(const brt_parameter *parameter)
+{
+    return strncmp(parameter->name, "mem_manager.", strlen("mem_manager.")) == 0;
+}
+
+/* With the backward pass, which alone has this loss; what that adds to the gradients is for nobody. */
+static double play_reconstruction(void *context)
+{
+    fixture *f = context;
+    brt_tape_record(f->tape, true);
+    play(f);
+    brt_tape_record(f->tape, false);
+    return f->run.reconstruction_weight * f->run.reconstruction;
+}
+
+/* In one block, whose tokens do not read what its window becomes: of rows with a window. */
+static void check_reconstruction(void **state)
+{
+    fixture f;
+    (void)state;
+    open_fixture(&f, make_model(&compressed), width, 0.7);
+    compute_gradients(&f);
+    assert_int_equal(f.run.compressions, 2);
+    real *gradient = zeros(f.model->parameters.total);
+    memcpy(gradient, f.gradient, f.model->parameters.total * sizeof *gradient);
+    for (size_t i = 0; i < f.model->parameters.count; i++) {
+        brt_parameter *p = &f.model->parameters.items[i];
+        if (!is_compressor(p))
+            continue;
+        const real *own = gradient + (p->tensor.data - f.model->parameters.memory);
+        assert_true(dot(p->tensor.count, own, own) > 0);
+        expect_gradient(&(variable){p->name, p->tensor.data, own, p->tensor.count, play_reconstruction, &f});
+    }
+    free(gradient);
+    close_fixture(&f);
+}
+
+/* In several blocks all else is constant to it: other gradients are as they are without. */
+static void check_constants(void **state)
+{
+    fixture with, without;
+    (void)state;
+    open_fixture(&with, make_model(&compressed), 3 * width, 0.7);
+    open_fixture(&without, make_model(&compressed), 3 * width, 0);
+    compute_gradients(&with);
+    compute_gradients(&without);
+    for (size_t i = 0; i < with.model->parameters.count; i++) {
+        const brt_parameter *p = &with.model->parameters.items[i];
+        const real *other = without.model->parameters.items[i].tensor.gradient;
+        bool same = memcmp(p->tensor.gradient, other, p->tensor.count * sizeof *other) == 0;
+        if (same == is_compressor(p))
+            fail_msg("the reconstruction loss %s the gradient of %s", same ? "does not change" : "changes", p->name);
+    }
+    close_fixture(&with);
+    close_fixture(&without);
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[case_count + 3] = {cmocka_unit_test(check_carry), cmocka_unit_test(check_writers),
-                                                 cmocka_unit_test(check_variants)};
+    enum { others = 5 };
+    struct CMUnitTest tests[others + case_count] = {
+        cmocka_unit_test(check_carry),    cmocka_unit_test(check_writers),   cmocka_unit_test(check_reconstruction),
+        cmocka_unit_test(check_constants), cmocka_unit_test(check_variants),
+    };
     for (size_t i = 0; i < case_count; i++)
-        tests[3 + i] = (struct CMUnitTest){cases[i].name, check_gradients, NULL, NULL, (void *)&cases[i]};
+        tests[others + i] = (struct CMUnitTest){cases[i].name, check_gradients, NULL, NULL, (void *)&cases[i]};
     return cmocka_run_group_tests_name("double model", tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
 /* Compressed memory: its length, what entries are made of, how much attention keys get. */
 #define _GNU_SOURCE
 #include "attention_cases.h"
-#include "models.h"
+#include "training.h"
 
 #include "kernels/kernels.h"
+#include "model/compressor.h"
 #include "ops/compression.h"
 
 /* ---- operations on a tape -------------------------------------------------------------------------------- */
@@ -37,17 +38,17 @@ static float *draw_values(size_t count, uint64_t stream)
 
 /* ---- entries ----------------------------------------------------------------------------------------------- */
 
-enum { batch = 2, block = 11, width = 6, group = 3, factor = 4, entries = block / factor };
+enum { rows = 2, block = 11, width = 6, group = 3, factor = 4, entries = block / factor };
 
 typedef struct compression {
-    float *x, *weight, *bias, *usage; /* [batch, block, width], [width, group, factor], [width], [batch, block] */
+    float *x, *weight, *bias, *usage; /* [rows, block, width], [width, group, factor], [width], [rows, block] */
     size_t dilation;
     brt_pooling pooling;
 } compression;
 
 static brt_tensor *input_of(brt_tape *tape, const compression *c)
 {
-    return brt_tape_external(tape, c->x, NULL, BRT_SHAPE(batch, block, width));
+    return brt_tape_external(tape, c->x, NULL, BRT_SHAPE(rows, block, width));
 }
 
 static brt_tensor *convolve(brt_tape *tape, const void *context)
@@ -67,7 +68,7 @@ static brt_tensor *pool(brt_tape *tape, const void *context)
 static brt_tensor *choose(brt_tape *tape, const void *context)
 {
     const compression *c = context;
-    return brt_op_most_used(tape, input_of(tape, c), brt_tape_external(tape, c->usage, NULL, BRT_SHAPE(batch, block)),
+    return brt_op_most_used(tape, input_of(tape, c), brt_tape_external(tape, c->usage, NULL, BRT_SHAPE(rows, block)),
                             factor);
 }
 
@@ -115,7 +116,7 @@ typedef double formula(const compression *c, size_t row, size_t entry, size_t co
 static void expect_entries(const char *name, builder *build, formula *expected, const compression *c)
 {
     float *found = compute(build, c);
-    for (size_t i = 0; i < batch * entries * width; i++) {
+    for (size_t i = 0; i < rows * entries * width; i++) {
         double value = expected(c, i / width / entries, i / width % entries, i % width);
         if (fabs((double)found[i] - value) > 1e-5)
             fail_msg("%s: number %zu is %g, expected %g", name, i, (double)found[i], value);
@@ -125,8 +126,8 @@ static void expect_entries(const char *name, builder *build, formula *expected, 
 
 static void entries_are_their_formula(void **state)
 {
-    float usage[batch * block] = {[0] = 1, [2] = 3, [9] = 2, [block] = 1, [block + 2] = 2, [block + 9] = 3};
-    compression c = {.x = draw_values(batch * block * width, 1),
+    float usage[rows * block] = {[0] = 1, [2] = 3, [9] = 2, [block] = 1, [block + 2] = 2, [block + 9] = 3};
+    compression c = {.x = draw_values(rows * block * width, 1),
                      .weight = draw_values(width * group * factor, 2),
                      .bias = draw_values(width, 3),
                      .usage = usage};
@@ -230,6 +231,164 @@ static void usage_is_the_sum_of_the_weights(void **state)
     }
 }
 
+/* ---- reconstruction ---------------------------------------------------------------------------------------- */
+
+/* The loss of compressive-transformer-pytorch: tests/golden/reconstruction_case.py tells how ours is the same. */
+typedef struct oracle {
+    brt_tensors *file;
+    brt_tensor_info scale, queries, window, weight, bias, loss, weight_gradient, bias_gradient;
+    real *gradient[2]; /* of our weight and bias */
+    float found;       /* our loss */
+} oracle;
+
+static brt_tensor_info find_info(const brt_tensors *file, const char *name)
+{
+    brt_tensor_info info;
+    assert_ok(brt_tensors_find(file, name, &info));
+    return info;
+}
+
+static oracle open_oracle(void)
+{
+    oracle o = {.file = open_tensors("reconstruction", "reconstruction.safetensors")};
+    o.scale = find_info(o.file, "scale");
+    o.queries = find_info(o.file, "queries");
+    o.window = find_info(o.file, "window");
+    o.weight = find_info(o.file, "weight");
+    o.bias = find_info(o.file, "bias");
+    o.loss = find_info(o.file, "loss");
+    o.weight_gradient = find_info(o.file, "grad.weight");
+    o.bias_gradient = find_info(o.file, "grad.bias");
+    o.gradient[0] = calloc(o.weight.count, sizeof(real));
+    o.gradient[1] = calloc(o.bias.count, sizeof(real));
+    return o;
+}
+
+static brt_tensor *from_file(brt_tape *tape, const brt_tensor_info *info, real *gradient)
+{
+    return brt_tape_external(tape, (real *)info->data, gradient, info->dims, info->shape);
+}
+
+/* One head of queries and keys; the mean over the rows of the batch. */
+static void play_oracle(brt_tape *tape, oracle *o)
+{
+    size_t count = o->queries.shape[0], dim = o->queries.shape[2];
+    brt_compressor compressor = {.compression = BRT_COMPRESSION_CONVOLUTION,
+                                 .factor = o->weight.shape[2],
+                                 .weight = from_file(tape, &o->weight, o->gradient[0]),
+                                 .bias = from_file(tape, &o->bias, o->gradient[1])};
+    brt_layer layer = {.key_heads = 1, .heads = 1, .dim_head = dim, .scale = 1 / (real)sqrt((double)dim)};
+    const brt_tensor *loss =
+        brt_compressor_loss(tape, &compressor, &layer, from_file(tape, &o->queries, NULL),
+                            from_file(tape, &o->window, NULL), NULL, 1 / (real)count);
+    o->found = 0;
+    for (size_t row = 0; brt_tape_running(tape) && row < count; row++)
+        o->found += loss->data[row] / (float)count;
+    brt_tape_backward(tape);
+}
+
+/* Number k of a float tensor in a file. */
+static double at(const brt_tensor_info *info, size_t k)
+{
+    float value;
+    memcpy(&value, (const char *)info->data + k * sizeof value, sizeof value);
+    return (double)value;
+}
+
+/* Our gradients of the keys' and of the values' convolutions together are that of their one. */
+static void expect_their_gradients(const oracle *o)
+{
+    size_t dim = o->weight.shape[1], taps = o->weight.shape[2], keys = dim * dim * taps;
+    float *weight = malloc(keys * sizeof *weight), *bias = malloc(dim * sizeof *bias);
+    for (size_t out = 0; out < dim; out++) {
+        size_t rolled = (out + 1) % dim;
+        bias[out] = (float)at(&o->scale, out) * o->gradient[1][out] + o->gradient[1][dim + rolled];
+        for (size_t in = 0; in < dim; in++)
+            for (size_t tap = 0; tap < taps; tap++)
+                weight[(out * dim + in) * taps + tap] =
+                    (float)(at(&o->scale, out) / at(&o->scale, in)) * o->gradient[0][(out * dim + in) * taps + tap] +
+                    o->gradient[0][keys + (rolled * dim + (in + 1) % dim) * taps + tap];
+    }
+    assert_true(relative_difference(weight, &o->weight_gradient) < 1e-5);
+    assert_true(relative_difference(bias, &o->bias_gradient) < 1e-5);
+    free(weight);
+    free(bias);
+}
+
+static void the_reconstruction_loss_is_that_of_the_compressive_transformer(void **state)
+{
+    const brt_kernels *kernels;
+    brt_tape *tape;
+    oracle o = open_oracle();
+    (void)state;
+    assert_ok(brt_kernels_select(&kernels));
+    assert_ok(brt_tape_create(&tape, kernels, 2));
+    brt_tape_record(tape, true);
+    play_oracle(tape, &o);
+    assert_ok(brt_tape_commit(tape));
+    play_oracle(tape, &o);
+    assert_ok(brt_tape_status(tape));
+    assert_true(largest_difference(&o.found, &o.loss) < 1e-6);
+    expect_their_gradients(&o);
+    brt_tape_close(tape);
+    free(o.gradient[0]), free(o.gradient[1]);
+    brt_tensors_close(o.file);
+}
+
+static const char compressing_model[] =
+    "{\"num_tokens\": 17, \"dim\": 16, \"depth\": 2, \"heads\": 2, \"dim_head\": 8, \"block_width\": 8,"
+    " \"max_seq_len\": 8, \"use_compressed_mem\": true}";
+
+static double mean_reconstruction(brt_trainer *trainer, const brt_model *model, size_t first, size_t count)
+{
+    double sum = 0;
+    for (size_t i = first; i < first + count; i++) {
+        batch b = make_batch(model, 2, 24, i);
+        run_segment(trainer, &b);
+        assert_ok(brt_trainer_update(trainer, 3e-3f, NULL));
+        sum += brt_trainer_reconstruction_loss(trainer);
+        close_batch(&b);
+    }
+    return sum / (double)count;
+}
+
+/* On tokens without a pattern: what else there is to learn changes little. */
+static void training_reconstructs_better(void **state)
+{
+    brt_model *model = make_model(compressing_model);
+    brt_trainer_options options = plain_options(2);
+    (void)state;
+    options.reconstruction_weight = 1;
+    brt_trainer *trainer = open_trainer(model, &options);
+    double before = mean_reconstruction(trainer, model, 0, 10), after;
+    mean_reconstruction(trainer, model, 10, 150);
+    after = mean_reconstruction(trainer, model, 160, 10);
+    if (!(after < 0.5 * before && after > 0))
+        fail_msg("the reconstruction loss was %g at first and is %g after 160 steps", before, after);
+    brt_trainer_close(trainer);
+    brt_model_close(model);
+}
+
+static void nothing_to_reconstruct_is_refused(void **state)
+{
+    static const char *const changes[][2] = {
+        {"use_compressed_mem", "false"}, {"compression", "mean"}, {"compressed_mem_factor", "1"}};
+    brt_trainer_options options = plain_options(2);
+    (void)state;
+    options.reconstruction_weight = 1;
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        brt_config *config = make_config(compressing_model);
+        brt_model *model;
+        brt_trainer *trainer;
+        assert_ok(brt_config_set(config, changes[i][0], changes[i][1]));
+        assert_ok(brt_model_create(&model, config, 1));
+        assert_int_equal(brt_trainer_open(&trainer, model, &options), BRT_ERROR_ARGUMENT);
+        assert_non_null(strstr(brt_last_error(), "reconstruction_weight"));
+        brt_config_close(config);
+        brt_model_close(model);
+    }
+}
+
 /* ---- length ------------------------------------------------------------------------------------------------ */
 
 static void memories_have_the_length_of_the_reference(void **state)
@@ -267,6 +426,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_their_formula),
         cmocka_unit_test(usage_is_the_sum_of_the_weights),
+        cmocka_unit_test(the_reconstruction_loss_is_that_of_the_compressive_transformer),
+        cmocka_unit_test(training_reconstructs_better),
+        cmocka_unit_test(nothing_to_reconstruct_is_refused),
         cmocka_unit_test(memories_have_the_length_of_the_reference),
     };
     return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);

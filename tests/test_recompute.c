@@ -7,30 +7,35 @@
 typedef struct shape {
     const char *name, *model;
     size_t rows, blocks;
+    float reconstruction_weight;
 } shape;
 
 static const shape shapes[] = {
     {"one recurrent layer",
-     SIZES "\"max_seq_len\": 16, \"block_width\": 16, \"num_state_vectors\": 8, \"recurrent_layers\": [2]}", 2, 4},
+     SIZES "\"max_seq_len\": 16, \"block_width\": 16, \"num_state_vectors\": 8, \"recurrent_layers\": [2]}", 2, 4, 0},
     {"read earlier, two writers",
      SIZES "\"max_seq_len\": 12, \"block_width\": 12, \"num_state_vectors\": 5, \"recurrent_layers\": [3, 2],"
            " \"read_recurrent_layers\": [1, 1]}",
-     3, 3},
+     3, 3, 0},
     {"first and last layer",
      SIZES "\"max_seq_len\": 7, \"block_width\": 7, \"num_state_vectors\": 9, \"recurrent_layers\": [1, 3],"
            " \"read_recurrent_layers\": [1, 2]}",
-     1, 6},
+     1, 6, 0},
     {"no recurrence",
-     SIZES "\"max_seq_len\": 10, \"block_width\": 10, \"num_state_vectors\": 4, \"recurrent_layers\": []}", 2, 3},
+     SIZES "\"max_seq_len\": 10, \"block_width\": 10, \"num_state_vectors\": 4, \"recurrent_layers\": []}", 2, 3, 0},
     {"routed memories that go round",
      SIZES "\"max_seq_len\": 4, \"block_width\": 4, \"num_state_vectors\": 3, \"recurrent_layers\": [1],"
            " \"routed_layers\": [2, 3], \"routed_capacity\": 12, \"routes\": 3, \"routed_tokens\": 5,"
            " \"route_every\": 2}",
-     2, 5},
+     2, 5, 0},
     {"narrow blocks",
      SIZES "\"max_seq_len\": 3, \"block_width\": 3, \"num_state_vectors\": 2, \"recurrent_layers\": [2],"
            " \"read_recurrent_layers\": [1]}",
-     2, 8},
+     2, 8, 0},
+    {"compressed memory",
+     SIZES "\"max_seq_len\": 8, \"block_width\": 8, \"num_state_vectors\": 3, \"recurrent_layers\": [2],"
+           " \"use_compressed_mem\": true}",
+     2, 5, 0.5f},
 };
 
 static brt_trainer *open_dropping(brt_model *model, const shape *s, bool recompute)
@@ -40,6 +45,7 @@ static brt_trainer *open_dropping(brt_model *model, const shape *s, bool recompu
     options.segment_blocks = s->blocks;
     options.recompute = recompute;
     options.xl_memories_dropout = options.state_dropout = 0.3f;
+    options.reconstruction_weight = s->reconstruction_weight;
     return open_trainer(model, &options);
 }
 
@@ -71,6 +77,7 @@ static void check(const shape *s)
         double a = run_numbered(kept, model_a, s, times[i], i), b = run_numbered(again, model_b, s, times[i], i);
         if (a != b)
             fail_msg("%s: the loss of segment %zu is %.17g kept, %.17g computed again", s->name, i, a, b);
+        assert_true(brt_trainer_reconstruction_loss(kept) == brt_trainer_reconstruction_loss(again));
     }
     expect_same_gradients(s->name, model_a, kept, again);
     brt_trainer_close(kept);

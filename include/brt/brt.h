@@ -334,6 +334,9 @@ typedef struct brt_trainer_options {
     float state_dropout;        /* likewise from the initial state; default 0.1 */
     float dropout;              /* probability that an activation is dropped while training, in the paper's arithmetic: before
                                    attention, after the feed-forward and before the logits; default 0 (the paper: 0.05) */
+    float reconstruction_weight; /* of the loss that teaches compressed memories to keep what is asked for (Rae et al.
+                                   2020), added to the mean cross entropy in the gradient; default 0, as the reference;
+                                   BRT_ERROR_ARGUMENT for a model without learned compression */
     bool profile;               /* take the time of every operation: brt_trainer_profile; default false */
     uint64_t seed;              /* of the dropouts */
     uint64_t memory_limit;      /* bytes beside the model's weights; more is BRT_ERROR_MEMORY; 0: what the system has */
@@ -366,6 +369,10 @@ BRT_API brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *
 /* Clips, updates the weights with `learning_rate`, zeroes the gradient. *norm (norm may be NULL) is the gradient's norm
  * before clipping. A norm that is not finite is BRT_ERROR_NUMERIC, and nothing is updated. */
 BRT_API brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double *norm);
+/* The reconstruction loss of the last segment with a gradient: the mean squared difference between what the blocks'
+ * queries get from the windows before them and from what these become in compressed memory. 0 without
+ * reconstruction_weight, or where no window was compressed. It is not part of a segment's loss. */
+BRT_API double brt_trainer_reconstruction_loss(const brt_trainer *trainer);
 /* Forgets carried memories and states of every row. */
 BRT_API void brt_trainer_clear(brt_trainer *trainer);
 /* Copies the sum of the gradients since the last update, of one parameter: index, count and shape as in
@@ -428,6 +435,7 @@ BRT_API brt_status brt_run_options_preset(brt_run_options *options, const char *
 typedef struct brt_run_progress {
     uint64_t step, steps;       /* updates done, and in all (0: unknown) */
     double loss;                /* nats per token, the mean of this step's segments */
+    double reconstruction_loss; /* likewise, with trainer.reconstruction_weight; else 0 */
     double gradient_norm;       /* before clipping */
     float learning_rate;        /* of this step */
     double tokens_per_s;        /* of this step */

@@ -230,12 +230,20 @@ static brt_keys window_keys(const pass *p, size_t index)
 }
 
 /* The window, which no later block reads, goes on as entries of the compressed memory. */
-static void compress_window(const pass *p, size_t index, brt_tensor *usage)
+static void compress_window(const pass *p, size_t index, const brt_tensor *raw_queries, brt_tensor *usage)
 {
     const brt_slots *slots = &p->model->slots;
+    const brt_compressor *compressor = &p->model->compressors[index];
     brt_tensor **queue = &p->block->carried[slots->compressed + index];
     brt_tensor *window = p->block->carried[slots->memory + index];
-    *queue = brt_op_push(p->tape, *queue, brt_compress(p->tape, &p->model->compressors[index], window, usage));
+    brt_reconstruction *reconstruction = &p->block->reconstruction;
+    *queue = brt_compress(p->tape, compressor, *queue, window, usage);
+    if (reconstruction->weight == 0)
+        return;
+    const brt_tensor *loss = brt_compressor_loss(p->tape, compressor, &p->model->layers[index], raw_queries, window,
+                                                 reconstruction->first_old, reconstruction->weight);
+    for (size_t row = 0; brt_tape_running(p->tape) && row < p->block->batch; row++)
+        reconstruction->loss += (double)loss->data[row];
 }
 
 /* What the router of a layer, whose input is x, chooses. */
@@ -293,7 +301,7 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     if (block->complete)
         write_states(p, index);
     if (block->complete && model->compressors)
-        compress_window(p, index, sight.usage);
+        compress_window(p, index, projection.raw_queries, sight.usage);
     if (block->complete && layer->router)
         remember(p, layer->router, block->carried[model->slots.memory + index]);
     return y;

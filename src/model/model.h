@@ -33,6 +33,13 @@ struct brt_model {
 brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
                               const void *context);
 
+/* The loss of what a block's compressors leave out: brt_compressor_loss. */
+typedef struct brt_reconstruction {
+    real weight;             /* of each row's and layer's in the gradient; 0: there is none */
+    const size_t *first_old; /* [batch]: 0, or where a row has no window a number past it; lives until backward */
+    double loss;             /* out: the sum over rows and layers */
+} brt_reconstruction;
+
 /* One block of a batch on its way through the layers. */
 typedef struct brt_block {
     size_t batch, time;
@@ -44,6 +51,7 @@ typedef struct brt_block {
     const size_t *offset;    /* [batch]: of the block in its segment, for absolute positions; lives until backward */
     bool complete;           /* block_width tokens: what it leaves is carried on, else only its output is used */
     const brt_dropouts *dropouts; /* NULL: none */
+    brt_reconstruction reconstruction;
 } brt_block;
 /* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. A full block moves the
  * windows of routed layers to their rings, unless they are there already because the block is run again. */

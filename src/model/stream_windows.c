@@ -117,8 +117,7 @@ void brt_stream_compress_window(brt_stream *stream, size_t layer)
                                            BRT_SHAPE(rows, width, raw));
     brt_tensor *queue = brt_tape_external(stream->tape, carried, NULL, BRT_SHAPE(rows, room, raw));
     brt_tensor *usage = brt_tape_external(stream->tape, stream->window[layer].usage, NULL, BRT_SHAPE(rows, width));
-    brt_tensor *entries = brt_compress(stream->tape, &model->compressors[layer], window, usage);
-    brt_stream_keep(stream, brt_op_push(stream->tape, queue, entries), carried);
+    brt_stream_keep(stream, brt_compress(stream->tape, &model->compressors[layer], queue, window, usage), carried);
 }
 
 static void remember_layer(brt_stream *stream, size_t layer)

@@ -277,6 +277,11 @@ brt_tensor *brt_tape_external(brt_tape *tape, real *data, real *gradient, size_t
     return tensor;
 }
 
+brt_tensor *brt_tape_constant(brt_tape *tape, const brt_tensor *tensor)
+{
+    return tensor ? brt_tape_external(tape, tensor->data, NULL, tensor->dims, tensor->shape) : NULL;
+}
+
 static void release_data(brt_tape *tape, brt_tensor *tensor)
 {
     if (tensor->data_offset == BRT_WORKSPACE_NONE)

@@ -86,6 +86,9 @@ brt_tensor *brt_tape_tensor(brt_tape *tape, size_t dims, const size_t *shape);
 /* A tensor of memory owned elsewhere (parameters, carried states): never freed here, gradient only if given. */
 brt_tensor *brt_tape_external(brt_tape *tape, real *data, real *gradient, size_t dims, const size_t *shape);
 
+/* The tensor's numbers, which no gradient passes. Lives as long as the tensor; NULL stays NULL. */
+brt_tensor *brt_tape_constant(brt_tape *tape, const brt_tensor *tensor);
+
 /* Completes a node (op, in, out, attributes are copied), runs it, keeps it if recording and any input wants a
  * gradient. */
 void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes);

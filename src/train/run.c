@@ -42,20 +42,21 @@ static size_t segment_time(const brt_run_state *run)
     return run->options->trainer.segment_blocks * (size_t)run->model->config.block_width;
 }
 
-/* The segments of one update; *loss is their mean. */
-static brt_status accumulate(brt_run_state *run, double *loss)
+/* The segments of one update; the losses are their means. */
+static brt_status accumulate(brt_run_state *run, double *loss, double *reconstruction_loss)
 {
     brt_segment segment = {.time = segment_time(run),
                            .tokens = run->tokens,
                            .targets = run->targets,
                            .reset = run->reset,
                            .weight = 1.0f / (float)run->segments_per_update};
-    *loss = 0;
+    *loss = *reconstruction_loss = 0;
     for (size_t i = 0; i < run->segments_per_update; i++) {
         double part;
         BRT_TRY(brt_batcher_next(run->batcher, run->tokens, run->targets, run->reset));
         BRT_TRY(brt_trainer_segment(run->trainer, &segment, &part, NULL));
         *loss += part / (double)run->segments_per_update;
+        *reconstruction_loss += brt_trainer_reconstruction_loss(run->trainer) / (double)run->segments_per_update;
     }
     return BRT_OK;
 }
@@ -73,7 +74,7 @@ static brt_status train_step(brt_run_state *run)
     brt_run_progress *progress = &run->progress;
     double before = brt_seconds();
     progress->learning_rate = brt_schedule_rate(&run->schedule, run->step, fraction_done(run));
-    BRT_TRY(accumulate(run, &progress->loss));
+    BRT_TRY(accumulate(run, &progress->loss, &progress->reconstruction_loss));
     if (!isfinite(progress->loss))
         return not_finite(run, progress->loss);
     brt_status status = brt_trainer_update(run->trainer, progress->learning_rate, &progress->gradient_norm);
@@ -173,6 +174,8 @@ static json_t *metrics_line(const brt_run_state *run, const brt_validation *vali
     json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)p->step, "loss", p->loss,
                              "gradient_norm", p->gradient_norm, "learning_rate", (double)p->learning_rate, "seconds",
                              p->seconds, "tokens_per_s", p->tokens_per_s);
+    if (line && run->options->trainer.reconstruction_weight > 0)
+        json_object_set_new(line, "reconstruction_loss", json_real(p->reconstruction_loss));
     if (line && validation)
         json_object_set_new(line, "validation",
                             json_pack("{s:I, s:f, s:f, s:f}", "tokens", (json_int_t)validation->tokens, "loss",

@@ -100,6 +100,8 @@ static void carry_block(brt_tape *tape, const brt_segment_run *run, const brt_bl
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
 
+enum { no_window = INT32_MAX }; /* a key past any window */
+
 /* The size of a row's part in run->chosen_first_key: parts of a block. */
 static size_t most_parts(const brt_segment_run *run)
 {
@@ -139,8 +141,19 @@ static void mark_blocks(brt_segment_run *run)
         for (size_t block = 0; block < blocks; block++) {
             run->first_key[block * rows + row] = brt_carried_first_key(config, run->past[row] + block);
             run->offset[block * rows + row] = brt_carried_offset(config, run->past[row] + block);
+            run->first_old[block * rows + row] = run->past[row] + block ? 0 : no_window;
         }
     }
+}
+
+static size_t count_compressions(const brt_segment_run *run)
+{
+    size_t full_blocks = run->time / (size_t)run->model->config.block_width, count = 0;
+    if (!run->model->compressors)
+        return 0;
+    for (size_t i = 0; i < full_blocks * run->carry->rows; i++)
+        count += run->first_old[i] == 0;
+    return count * run->model->depth;
 }
 
 static bool is_state(const brt_slots *slots, size_t index, size_t states)
@@ -184,8 +197,9 @@ static double add_loss(brt_tape *tape, const brt_segment_run *run, brt_tensor *x
 }
 
 /* Sets the block to the tokens from `first` on. */
-static void take_tokens(const brt_segment_run *run, brt_block *block, size_t first)
+static void take_tokens(const brt_tape *tape, const brt_segment_run *run, brt_block *block, size_t first)
 {
+    real reconstruction_weight = brt_tape_recording(tape) ? run->reconstruction_weight : 0;
     size_t width = (size_t)run->model->config.block_width;
     block->time = brt_min_size(width, run->time - first);
     block->tokens = run->tokens + first * block->batch;
@@ -195,6 +209,10 @@ static void take_tokens(const brt_segment_run *run, brt_block *block, size_t fir
     if (run->dropouts)
         run->dropouts->first = first;
     block->complete = block->time == width;
+    block->reconstruction = (brt_reconstruction){
+        .weight = reconstruction_weight / (real)brt_max_size(run->compressions, 1),
+        .first_old = run->first_old + first / width * block->batch,
+    };
     if (!run->model->routed)
         return;
     block->remembered = (brt_remembered){
@@ -211,12 +229,13 @@ static void run_block(brt_tape *tape, brt_segment_run *run, brt_block *block, si
 {
     size_t width = (size_t)run->model->config.block_width;
     bool forward_only = !brt_tape_recording(tape);
-    take_tokens(run, block, first);
+    take_tokens(tape, run, block, first);
     if (first == 0)
         enter(tape, run, block, run->carry->storage);
     else if (forward_only)
         read_stored(tape, run, run->carry->storage, NULL, block->carried);
     run->loss += add_loss(tape, run, brt_model_block(tape, run->model, block), block, first);
+    run->reconstruction += block->reconstruction.loss;
     bool last_full = block->time == width && run->time - first < 2 * width;
     if (block->time == width && (forward_only || last_full))
         carry_block(tape, run, block, first / width + 1);
@@ -244,7 +263,8 @@ brt_status brt_replay_create(brt_replay *replay, const brt_carry *carry, size_t 
     *replay = (brt_replay){.blocks = blocks};
     replay->starts = calloc((blocks + 2) * brt_max_size(carry->count, 1), sizeof *replay->starts);
     replay->losses = calloc(blocks, sizeof *replay->losses);
-    if (!replay->starts || !replay->losses) {
+    replay->reconstructions = calloc(blocks, sizeof *replay->reconstructions);
+    if (!replay->starts || !replay->losses || !replay->reconstructions) {
         brt_replay_close(replay);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu blocks start from", blocks);
     }
@@ -256,6 +276,7 @@ void brt_replay_close(brt_replay *replay)
 {
     free(replay->starts);
     free(replay->losses);
+    free(replay->reconstructions);
     *replay = (brt_replay){0};
 }
 
@@ -297,7 +318,7 @@ static void enter_again(brt_tape *tape, const brt_segment_run *run, brt_block *b
                         real *gradient)
 {
     real *start = run->replay->starts + index * run->carry->count;
-    take_tokens(run, block, index * (size_t)run->model->config.block_width);
+    take_tokens(tape, run, block, index * (size_t)run->model->config.block_width);
     if (index == 0)
         enter(tape, run, block, carried);
     else
@@ -310,6 +331,7 @@ static void store_starts(brt_tape *tape, const brt_segment_run *run, brt_block *
 {
     for (size_t index = 0; index + 1 < blocks; index++) {
         enter_again(tape, run, block, index, run->carry->storage, NULL);
+        block->reconstruction.weight = 0;
         brt_model_block(tape, run->model, block);
         if (brt_tape_running(tape))
             store_block(run, block, run->replay->starts + (index + 1) * run->carry->count);
@@ -328,6 +350,7 @@ static void replay_block(brt_tape *tape, const brt_segment_run *run, brt_block *
     enter_again(tape, run, block, index, carried, start_gradient);
     brt_tensor *x = brt_model_block(tape, run->model, block);
     run->replay->losses[index] = add_loss(tape, run, x, block, index * width);
+    run->replay->reconstructions[index] = block->reconstruction.loss;
     if (!last)
         hand_on_block(tape, run, block, end_gradient);
     if (last && block->complete)
@@ -347,8 +370,10 @@ static void replay_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
     /* After a last block that is not full, what it started from is carried on. */
     if (blocks > 1 && run->time % width && brt_tape_running(tape))
         memcpy(renew_carry(run, blocks - 1), replay->starts + (blocks - 1) * run->carry->count, run->carry->count * sizeof(real));
-    for (size_t index = 0; index < blocks; index++)
+    for (size_t index = 0; index < blocks; index++) {
         run->loss += replay->losses[index];
+        run->reconstruction += replay->reconstructions[index];
+    }
 }
 
 /* ---- a segment ---------------------------------------------------------------------------------------------- */
@@ -359,12 +384,14 @@ brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run)
     if (!carried)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a segment");
     brt_block block = {.batch = run->carry->rows, .carried = carried};
-    run->loss = 0;
+    run->loss = run->reconstruction = 0;
     mark_blocks(run);
+    run->compressions = count_compressions(run);
     if (run->replay && brt_tape_recording(tape))
         replay_all(tape, run, &block);
     else
         run_all(tape, run, &block);
+    run->reconstruction /= (double)brt_max_size(run->compressions, 1);
     free(carried);
     return brt_tape_status(tape);
 }

@@ -31,7 +31,7 @@ typedef struct brt_replay {
     size_t blocks;
     real *starts;    /* [blocks, carry->count]: what is carried, laid out as a carry's storage */
     real *gradient;  /* [2, carry->count]: of a block's start, and of what it hands on */
-    double *losses;  /* [blocks] */
+    double *losses, *reconstructions; /* [blocks] */
 } brt_replay;
 brt_status brt_replay_create(brt_replay *replay, const brt_carry *carry, size_t blocks);
 void brt_replay_close(brt_replay *replay);
@@ -52,12 +52,16 @@ typedef struct brt_segment_run {
     uint64_t *begin, *draw;  /* [blocks, rows]: room for what is seen of routed memories */
     size_t *chosen_first_key; /* [blocks, rows, parts of a block]: room */
     uint64_t ring_end;       /* before the first block */
+    size_t *first_old;       /* [blocks, rows]: room; as brt_reconstruction has it */
     size_t *offset;          /* [blocks, rows]: room */
     bool *fresh;             /* [2, rows]: room; rows that start from the initial state, and without memories */
     brt_dropouts *dropouts;  /* NULL: none; its `first` is set for each block */
     real weight;             /* of each target's loss in the gradient */
+    real reconstruction_weight; /* of the mean of the reconstruction losses in the gradient; 0: there are none */
     real *logits;            /* [rows, time, num_tokens] or NULL */
     double loss;             /* out: sum over the targets */
+    size_t compressions;     /* out: windows of a row and a layer that became entries of compressed memory */
+    double reconstruction;   /* out: mean loss of these */
 } brt_segment_run;
 /* Runs the segment forward and, if the tape records, backward. While planning it takes its memory only. */
 brt_status brt_segment_execute(brt_tape *tape, brt_segment_run *run);

@@ -66,8 +66,10 @@ static brt_status check_options(const brt_trainer_options *options)
     if (!(options->beta1 >= 0 && options->beta1 < 1 && options->beta2 >= 0 && options->beta2 < 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "beta1 and beta2 must lie in [0, 1), not %g and %g",
                         (double)options->beta1, (double)options->beta2);
-    if (!(options->clip >= 0 && options->epsilon > 0 && options->weight_decay >= 0))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "clip and weight_decay must not be negative, epsilon must be positive");
+    if (!(options->clip >= 0 && options->epsilon > 0 && options->weight_decay >= 0 &&
+          options->reconstruction_weight >= 0))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                        "clip, weight_decay and reconstruction_weight must not be negative, epsilon must be positive");
     return BRT_OK;
 }
 
@@ -105,6 +107,8 @@ static brt_segment_run make_run(brt_trainer *trainer, bool training)
                              .drop_state = trainer->drop_state,
                              .past = trainer->past,
                              .first_key = trainer->first_key,
+                             .first_old = trainer->first_old,
+                             .reconstruction_weight = (real)trainer->options.reconstruction_weight,
                              .begin = trainer->begin,
                              .draw = trainer->draw,
                              .chosen_first_key = trainer->chosen_first_key,
@@ -152,15 +156,26 @@ static brt_status allocate_rows(brt_trainer *trainer)
     if (trainer->model->routed)
         parts = brt_router_parts(trainer->model->routers, (size_t)trainer->model->config.block_width);
     trainer->first_key = calloc(row_blocks, sizeof *trainer->first_key);
+    trainer->first_old = calloc(row_blocks, sizeof *trainer->first_old);
     trainer->begin = calloc(row_blocks, sizeof *trainer->begin);
     trainer->draw = calloc(row_blocks, sizeof *trainer->draw);
     trainer->chosen_first_key = calloc(row_blocks * parts, sizeof *trainer->chosen_first_key);
     trainer->offset = calloc(row_blocks, sizeof *trainer->offset);
     if (!trainer->tokens || !trainer->targets || !trainer->drop_memory || !trainer->drop_state || !trainer->fresh ||
-        !trainer->past || !trainer->first_key || !trainer->begin || !trainer->draw || !trainer->chosen_first_key ||
-        !trainer->offset)
+        !trainer->past || !trainer->first_key || !trainer->first_old || !trainer->begin || !trainer->draw ||
+        !trainer->chosen_first_key || !trainer->offset)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a batch of %zu rows", rows);
     return BRT_OK;
+}
+
+static brt_status check_reconstruction(const brt_model *model, const brt_trainer_options *options)
+{
+    if (options->reconstruction_weight == 0 || brt_config_learns_compression(&model->config))
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_ARGUMENT,
+                    "reconstruction_weight is %g, but this model has nothing that learns to compress: it needs "
+                    "\"use_compressed_mem\" with a factor above 1 and the compression convolution or dilated",
+                    (double)options->reconstruction_weight);
 }
 
 static brt_status check_precision(const brt_model *model)
@@ -184,6 +199,7 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g; it is of the paper's arithmetic, the reference's drops "
                                             "memories and states only",
                         (double)options->dropout);
+    BRT_TRY(check_reconstruction(model, options));
     if (model->parameters.items[0].tensor.gradient)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has a trainer already; close that one first");
     brt_trainer *trainer = calloc(1, sizeof *trainer);
@@ -312,6 +328,7 @@ void brt_trainer_close(brt_trainer *trainer)
     free(trainer->fresh);
     free(trainer->past);
     free(trainer->first_key);
+    free(trainer->first_old);
     free(trainer->begin);
     free(trainer->draw);
     free(trainer->chosen_first_key);
@@ -425,8 +442,12 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     brt_segment_run run = make_run(trainer, !segment->forward_only);
     run.time = segment->time;
     run.weight = (real)((double)segment->weight / (double)(trainer->options.summed_loss || !counted ? 1 : counted));
+    /* Its share of the whole loss, whether that is a mean or a sum over the targets. */
+    run.reconstruction_weight = (real)trainer->options.reconstruction_weight * run.weight * (real)counted;
     run.logits = segment->logits;
     BRT_TRY(brt_segment_execute(tape, &run));
+    if (!segment->forward_only)
+        trainer->reconstruction = run.reconstruction;
     *loss = counted ? run.loss / (double)counted : 0;
     if (count)
         *count = counted;
@@ -461,6 +482,11 @@ void brt_trainer_clear(brt_trainer *trainer)
 {
     for (size_t row = 0; row < trainer->options.rows; row++)
         brt_carry_clear_row(&trainer->carry, row);
+}
+
+double brt_trainer_reconstruction_loss(const brt_trainer *trainer)
+{
+    return trainer->reconstruction;
 }
 
 /* ---- profile --------------------------------------------------------------------------------------------------- */

@@ -21,8 +21,9 @@ struct brt_trainer {
     bool *drop_memory, *drop_state, *fresh;
     brt_dropouts dropouts; /* of activations */
     uint64_t *past;    /* room for a segment: see brt_segment_run */
-    size_t *first_key, *chosen_first_key, *offset;
+    size_t *first_key, *first_old, *chosen_first_key, *offset;
     uint64_t *begin, *draw;
+    double reconstruction; /* of the last segment with a gradient */
     uint64_t updates;
     double update_seconds[BRT_UPDATE_PARTS]; /* of all updates */
 };

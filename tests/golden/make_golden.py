@@ -12,6 +12,7 @@ import torch
 
 import config_rules
 import generate_case
+import reconstruction_case
 import reference
 import training_case
 from cases import CASES
@@ -68,6 +69,7 @@ def main():
         write_case(case)
     training_case.write(empty_folder("training"))
     generate_case.write(empty_folder("generate"))
+    reconstruction_case.write(empty_folder("reconstruction"))
     config_rules.write(HERE)
 
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make a Python environment that runs the original package, block-recurrent-transformer-pytorch 0.4.4.
+# Make a Python environment that runs the original package, block-recurrent-transformer-pytorch 0.4.4, and others that
+# have what it lacks.
 #
 #   setup_reference.sh VENV_DIR
 #
@@ -15,6 +16,8 @@ einops==0.7.0
 beartype==0.18.5
 packaging==24.1
 safetensors==0.4.5
+compressive-transformer-pytorch==0.4.0
+mogrifier==0.0.5
 '
 DEBIAN_PACKAGES='python3-torch python3-numpy python3-venv python3-pip'
 
@@ -28,6 +31,7 @@ for requirement in sys.argv[1:]:
     assert version(name) == wanted
 import numpy, torch, safetensors.numpy
 from block_recurrent_transformer_pytorch import BlockRecurrentTransformer
+from compressive_transformer_pytorch import CompressiveTransformer
 PYTHON
 }
 
