@@ -88,6 +88,16 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     done
 }
 
+@test "the loss of compressed memories" {
+    compressed=(--use-compressed-mem true --compressed-mem-factor 4 --reconstruction-weight 0.5)
+    train compressing --steps 30 "${compressed[@]}"
+    [[ "$(tail -n 1 compressing/metrics.jsonl)" == *'"reconstruction_loss":0.'* ]]
+    train compressing --steps 32 --resume
+    [[ "$(tail -n 1 compressing/metrics.jsonl)" == *'"reconstruction_loss":0.'* ]]
+    run train plain --steps 1 --reconstruction-weight 0.5
+    refused "reconstruction_weight"
+}
+
 @test "another seed, another run" {
     train seed0 --steps 3 >/dev/null
     train seed1 --steps 3 --seed 1 >/dev/null
