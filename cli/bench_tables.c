@@ -107,7 +107,10 @@ static void print_table(const bench_table *table, const json_t *rows)
 
 brt_status bench_print(const bench *b, const bench_section *section)
 {
-    for (size_t i = 0; i < bench_most_tables && section->tables[i].key; i++)
-        print_table(&section->tables[i], json_object_get(b->tables, section->tables[i].key));
+    for (size_t i = 0; i < bench_most_tables && section->tables[i].key; i++) {
+        const json_t *rows = json_object_get(b->tables, section->tables[i].key);
+        if (json_array_size(rows) > 0)
+            print_table(&section->tables[i], rows);
+    }
     return cli_flush();
 }

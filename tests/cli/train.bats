@@ -94,7 +94,7 @@ for figure in "with_states", "without_states", "cleared_every_segment":
     [[ "$(tail -n 1 compressing/metrics.jsonl)" == *'"reconstruction_loss":0.'* ]]
     train compressing --steps 32 --resume
     [[ "$(tail -n 1 compressing/metrics.jsonl)" == *'"reconstruction_loss":0.'* ]]
-    run train plain --steps 1 --reconstruction-weight 0.5
+    run train uncompressed --steps 1 --reconstruction-weight 0.5
     refused "reconstruction_weight"
 }
 
