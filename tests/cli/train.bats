@@ -362,10 +362,10 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
 }
 
 @test "a graft computes what its model does, and trains on" {
-    train plain --steps 3 --recurrent-layers '[]'
-    "$BRT" graft plain grafted --recurrent-layers 2
+    train stateless --steps 3 --recurrent-layers '[]'
+    "$BRT" graft stateless grafted --recurrent-layers 2
     local before after
-    before=$("$BRT" eval plain --data val.txt --json | grep '"loss"')
+    before=$("$BRT" eval stateless --data val.txt --json | grep '"loss"')
     after=$("$BRT" eval grafted --data val.txt --json | grep '"loss"')
     [ -n "$before" ]
     [ "$after" = "$before" ]
@@ -374,7 +374,7 @@ open("tokens.bin", "wb").write(b"".join(struct.pack("<H", i * i % 1000) for i in
     run "$BRT" train --data text.txt --out other --init grafted --depth 3 --steps 1
     [ "$status" -eq 2 ]
     [[ "$output" == *"--init has a model of its own"* ]]
-    run "$BRT" graft plain other --recurrent-layers 2 --depth 9
+    run "$BRT" graft stateless other --recurrent-layers 2 --depth 9
     [ "$status" -eq 1 ]
     [[ "$output" == *"changes recurrent layers, their states and routed memories only"* ]]
 }
