@@ -57,7 +57,7 @@ typedef struct bench_section {
 } bench_section;
 
 extern const bench_section bench_machine, bench_training, bench_attention, bench_kernels, bench_shapes, bench_scaling,
-    bench_decode, bench_streams, bench_prefill, bench_context;
+    bench_decode, bench_streams, bench_prefill, bench_context, bench_routed;
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);

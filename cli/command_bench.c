@@ -8,7 +8,7 @@
 /* In the order they run. */
 static const bench_section *const sections[] = {&bench_machine, &bench_training, &bench_attention, &bench_kernels,
                                                 &bench_shapes,  &bench_scaling,  &bench_decode,    &bench_streams,
-                                                &bench_prefill, &bench_context};
+                                                &bench_prefill, &bench_context,  &bench_routed};
 
 enum { section_count = sizeof sections / sizeof sections[0] };
 
@@ -121,7 +121,7 @@ const cli_command cli_bench = {
                    "attention (alone), kernels (each in every instruction set), shapes (training steps of many "
                    "models over their rooflines), scaling (one thread against all), decode (token by token), streams "
                    "(several, a token each), prefill (reading a prompt, against training), context (a token far into a "
-                   "text). Without a name: machine, training and decode. "
+                   "text), routed (with full routed memories and without). Without a name: machine, training and decode. "
                    "The model is that of the preset reference unless another is described. What the machine can do at "
                    "that moment is measured before each thing timed, and fractions are of that; figures are medians.",
     .options = options,

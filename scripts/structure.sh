@@ -18,7 +18,7 @@ BEGIN {
     stands_on["data"] = "base"
     stands_on["ckpt"] = "base tensor"
     stands_on["model"] = "base kernels tensor ops ckpt"
-    stands_on["bench"] = "base kernels tensor ops"
+    stands_on["bench"] = "base kernels tensor ops ckpt model train"
     stands_on["train"] = "base kernels tensor ops ckpt model data"
 
     door["<dnnl.h>"] = "src/tensor/onednn.h"

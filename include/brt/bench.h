@@ -62,6 +62,13 @@ typedef struct brt_attention_speed {
 } brt_attention_speed;
 BRT_API brt_status brt_attention_measure(const brt_attention_case *how, brt_attention_speed *out);
 
+/* ---- routed memories --------------------------------------------------------------------------------------------- */
+
+/* Fills the routed memories of every row, up to their capacity, with random keys and values: as if so much had been
+ * read. Nothing where the model has none. */
+BRT_API brt_status brt_stream_fill_routed(brt_stream *stream);
+BRT_API brt_status brt_trainer_fill_routed(brt_trainer *trainer);
+
 #ifdef __cplusplus
 }
 #endif
