@@ -38,7 +38,12 @@ static void open_fixture(fixture *f, brt_ring_type type)
 {
     *f = (fixture){.begin = {0, 30}};
     real *raw = draw(batch * slots * 2 * heads * dim, 2);
-    assert_ok(brt_ring_create(&f->ring, &(brt_ring_shape){type, batch, heads, dim, slots, slots}));
+    assert_ok(brt_ring_create(&f->ring, &(brt_ring_shape){.type = type,
+                                                           .rows = batch,
+                                                           .heads = heads,
+                                                           .dim = dim,
+                                                           .unit = slots,
+                                                           .slots = slots}));
     brt_ring_append(&f->ring, chosen_kernels(), 1, raw);
     free(raw);
     f->how = (brt_routing){.ring = &f->ring,

@@ -122,8 +122,8 @@ static void a_reset_writes_nothing(void **state)
     assert_ok(brt_stream_reset(stream, 1));
     assert_memory_equal(before, ring->key.data, bytes);
     assert_int_equal(ring->end, 8 * in.width);
-    assert_int_equal(brt_routed_remembered(&in.model->config, stream->past[0]), 20);
-    assert_int_equal(brt_routed_remembered(&in.model->config, stream->past[1]), 0);
+    assert_int_equal(brt_stream_remembered(stream, 0), 20);
+    assert_int_equal(brt_stream_remembered(stream, 1), 0);
     free(before);
     brt_stream_close(stream);
     close_input(&in);
@@ -157,6 +157,123 @@ static void a_memory_goes_on_as_routed(void **state)
     expect_failure(brt_stream_routed(stream, 1, routed[0][0][0]), BRT_ERROR_ARGUMENT, "no routed memory 1");
     brt_stream_close(stream);
     close_input(&in);
+}
+
+/* ---- exact recall --------------------------------------------------------------------------------------- */
+
+static brt_stream *open_recalling(const brt_model *model, size_t stream_rows, size_t tokens, int threads)
+{
+    brt_stream *stream;
+    brt_stream_options options = brt_stream_options_init();
+    options.rows = stream_rows;
+    options.threads = threads;
+    options.recall_tokens = tokens;
+    options.recall_capacity = 500;
+    assert_ok(brt_stream_open(&stream, model, &options));
+    return stream;
+}
+
+static float *feed_recalling(const input *in, size_t tokens, size_t part, int threads)
+{
+    brt_stream *stream = open_recalling(in->model, in->rows, tokens, threads);
+    float *logits = new_logits(in);
+    for (size_t done = 0; done < in->time; done += part)
+        feed_range(stream, in, done, brt_min_size(part, in->time - done), logits);
+    brt_stream_close(stream);
+    return logits;
+}
+
+/* Where all is chosen or recalled, it is the same. */
+static void recalling_everything_is_choosing_everything(void **state)
+{
+    (void)state;
+    input in = make_input(make_model(MODEL(", \"routed_tokens\": 50, \"routed_dtype\": \"f32\"")), rows, blocks);
+    float *chosen = feed_at_once(&in), *recalled = feed_recalling(&in, 20, in.time, 2);
+    assert_true(difference(chosen, recalled, rows * in.time * in.classes) < 5e-6);
+    float *alone = feed_recalling(&in, 20, in.time, 1), *fewer = feed_recalling(&in, 2, in.time, 2);
+    assert_memory_equal(recalled, alone, rows * in.time * in.classes * sizeof *alone);
+    assert_true(difference(recalled, fewer, rows * in.time * in.classes) > 1e-4);
+    free(chosen);
+    free(recalled);
+    free(alone);
+    free(fewer);
+    close_input(&in);
+}
+
+/* Without positions, a window of 8 and recall of all else is a window of everything, with normalised keys or without. */
+static void a_model_without_routes_recalls_with_its_own_attention(void **state)
+{
+#define DENSE(width, normalised)                                                                       \
+    "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 1, \"dim_head\": 6, \"heads\": 4, \"block_width\": " width ", "      \
+    "\"max_seq_len\": " width ", \"recurrent_layers\": [], \"position_encoding\": \"none\", \"kv_heads\": 2, "         \
+    "\"routed_dtype\": \"f32\", \"all_layers_qk_rmsnorm\": " normalised "}"
+    static const char *const models[][2] = {{DENSE("8", "false"), DENSE("80", "false")},
+                                            {DENSE("8", "true"), DENSE("80", "true")}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        input near = make_input(make_model(models[i][0]), rows, blocks), all = near;
+        all.model = make_model(models[i][1]);
+        float *recalled = feed_recalling(&near, 80, near.time, 2), *dense = feed_at_once(&all);
+        float *forgotten = feed_at_once(&near);
+        size_t count = rows * near.time * near.classes;
+        assert_true(difference(recalled, dense, count) < 5e-6);
+        assert_true(difference(forgotten, dense, count) > 1e-3);
+        free(recalled);
+        free(dense);
+        free(forgotten);
+        brt_model_close(all.model);
+        close_input(&near);
+    }
+}
+
+/* With and without routes, of every type of storage; in one call or token by token. */
+static void a_recalling_session_goes_on(void **state)
+{
+    static const char *const models[] = {
+        MODEL(", \"routed_dtype\": \"bf16\""),
+        MODEL(", \"routed_dtype\": \"int8\""),
+        "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": 4, \"block_width\": 8,"
+        " \"max_seq_len\": 8, \"num_state_vectors\": 3}",
+    };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        input in = make_input(make_model(models[i]), rows, blocks);
+        size_t fed = 7 * in.width + 3, count = rows * in.time * in.classes;
+        brt_stream *saved = open_recalling(in.model, rows, 3, 2), *loaded = open_recalling(in.model, rows, 3, 2);
+        float *expected = new_logits(&in), *found = new_logits(&in);
+        feed_range(saved, &in, 0, fed, NULL);
+        assert_ok(brt_stream_save(saved, "session", NULL));
+        assert_ok(brt_stream_load(loaded, "session", NULL));
+        for (size_t t = fed; t < in.time; t++) {
+            feed_range(saved, &in, t, 1, expected);
+            feed_range(loaded, &in, t, 1, found);
+        }
+        assert_memory_equal(expected, found, count * sizeof *found);
+        brt_stream *other = open_stream(in.model, rows);
+        if (i < 2)
+            expect_failure(brt_stream_load(other, "session", NULL), BRT_ERROR_MISMATCH, "with exact recall");
+        brt_stream_close(other);
+        brt_stream_close(saved);
+        brt_stream_close(loaded);
+        free(expected);
+        free(found);
+        close_input(&in);
+    }
+}
+
+static void recall_that_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    brt_model *model = make_model(MODEL(""));
+    brt_stream *stream;
+    brt_stream_options options = brt_stream_options_init();
+    options.recall_tokens = 4;
+    options.recall_layer = 1;
+    expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "for models without");
+    options.recall_layer = 3;
+    options.recall_capacity = 0;
+    expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "at least 1");
+    brt_model_close(model);
 }
 
 /* ---- training ------------------------------------------------------------------------------------------ */
@@ -265,6 +382,10 @@ int main(void)
         cmocka_unit_test(a_session_cannot_remember_what_is_not_there),
         cmocka_unit_test(a_reset_writes_nothing),
         cmocka_unit_test(a_memory_goes_on_as_routed),
+        cmocka_unit_test(recalling_everything_is_choosing_everything),
+        cmocka_unit_test(a_model_without_routes_recalls_with_its_own_attention),
+        cmocka_unit_test(a_recalling_session_goes_on),
+        cmocka_unit_test(recall_that_cannot_be_is_refused),
         cmocka_unit_test(a_checkpoint_keeps_a_full_memory),
         cmocka_unit_test(routes_learn_through_what_they_choose),
     };

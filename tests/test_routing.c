@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "base/size.h"
 #include "ops/coordinate_descent.h"
+#include "ops/recall.h"
 #include "ops/route.h"
 #include "ops/top_scores.h"
 
@@ -200,7 +201,12 @@ static void test_ring(void **state)
     static const double tolerances[] = {1e-7, 0x1p-9, 0.5 / 127};
     (void)state;
     for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
-        brt_ring_shape shape = {(brt_ring_type)type, ring_rows, ring_heads, ring_dim, ring_unit, ring_slots};
+        brt_ring_shape shape = {.type = (brt_ring_type)type,
+                                .rows = ring_rows,
+                                .heads = ring_heads,
+                                .dim = ring_dim,
+                                .unit = ring_unit,
+                                .slots = ring_slots};
         brt_ring ring;
         assert_ok(brt_ring_create(&ring, &shape));
         for (size_t i = 0; i < 9; i++) {
@@ -236,7 +242,7 @@ static void open_fixture(fixture *f, brt_ring_type type, size_t batch, size_t re
                          size_t tokens)
 {
     size_t unit = slots < 1000 ? 10 : 500;
-    brt_ring_shape shape = {type, batch, heads, dim, unit, slots};
+    brt_ring_shape shape = {.type = type, .rows = batch, .heads = heads, .dim = dim, .unit = unit, .slots = slots};
     size_t items = batch * readers, route_count = items * routes * dim, nulls = routes * dim;
     *f = (fixture){.batch = batch, .count = items * routes * (tokens + 1) * dim};
     assert_ok(brt_ring_create(&f->ring, &shape));
@@ -467,12 +473,114 @@ static void test_random_choice(void **state)
     close_fixture(&again);
 }
 
+/* ---- exact recall --------------------------------------------------------------------------------------------- */
+
+enum { recalls = 8, recall_heads = 4, asked = 3 }; /* heads of the queries; tokens that ask at once */
+
+/* Products of a head's query with every key, as the formula has it: softmax over the largest and the null key. */
+static void recall_plainly(const fixture *f, const float *query, size_t group, float scale, float *out)
+{
+    float (*key)[dim] = make(f->how.capacity * sizeof *key), value[dim];
+    double *score = make(f->how.capacity * sizeof *score), weight, sum = 0;
+    size_t n = (size_t)(f->how.end - f->begin[0]);
+    for (size_t i = 0; i < n; i++) {
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.key, 0, group, f->begin[0] + i, key[i]);
+        score[i] = product(query, key[i]);
+    }
+    memset(out, 0, dim * sizeof *out);
+    for (size_t taken = 0; taken <= recalls; taken++) {
+        size_t best = 0;
+        for (size_t i = 1; i < n; i++)
+            best = score[i] > score[best] ? i : best;
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.value, 0, group, f->begin[0] + best, value);
+        weight = exp((double)scale * score[best]);
+        if (taken == recalls) {
+            weight = exp((double)scale * product(query, f->null_key + group * dim));
+            memcpy(value, f->null_value + group * dim, sizeof value);
+        }
+        score[best] = -INFINITY;
+        sum += weight;
+        for (size_t d = 0; d < dim; d++)
+            out[d] += (float)weight * value[d];
+    }
+    for (size_t d = 0; d < dim; d++)
+        out[d] /= (float)sum;
+    free(key);
+    free(score);
+}
+
+/* out [asked, recall_heads, dim] of queries [heads, asked, recall_heads / heads, dim]. */
+static void recall(fixture *f, const brt_ring *scan, const float *query, int threads, float *out)
+{
+    brt_tape *tape;
+    brt_recall how = {.ring = &f->ring,
+                      .scan = scan,
+                      .capacity = f->how.capacity,
+                      .begin = f->begin,
+                      .end = f->how.end,
+                      .tokens = recalls,
+                      .scale = 0.8f};
+    assert_ok(brt_tape_create(&tape, chosen_kernels(), threads));
+    for (int running = 0; running < 2; running++) {
+        brt_tensor *asking = brt_tape_external(tape, (float *)query, NULL,
+                                               BRT_SHAPE(heads, asked, recall_heads / heads, dim));
+        brt_heard heard =
+            brt_op_recall(tape, asking, brt_tape_external(tape, f->null_key, NULL, BRT_SHAPE(heads, dim)),
+                          brt_tape_external(tape, f->null_value, NULL, BRT_SHAPE(heads, dim)), &how, 1);
+        if (running)
+            memcpy(out, heard.out->data, heard.out->count * sizeof *out);
+        else
+            assert_ok(brt_tape_commit(tape));
+    }
+    brt_tape_close(tape);
+}
+
+static void check_recall(brt_ring_type type)
+{
+    fixture f;
+    brt_ring scan;
+    float *query = draw(recall_heads * asked * dim, 30, 1), found[2][asked * recall_heads * dim], expected[dim];
+    open_fixture(&f, type, 1, 1, 20000, 30000, recalls);
+    f.begin[0] += 1234;
+    brt_ring_shape shape = f.ring.shape;
+    shape.type = BRT_RING_INT8;
+    shape.keys_only = true;
+    assert_ok(brt_ring_create(&scan, &shape));
+    float *raw = draw(30000 * 2 * heads * dim, 7, 1);
+    for (size_t first = 0; first < 30000; first += shape.unit)
+        brt_ring_append(&scan, chosen_kernels(), 1, raw + first * 2 * heads * dim);
+    recall(&f, &scan, query, 1, found[0]);
+    recall(&f, &scan, query, 3, found[1]);
+    assert_memory_equal(found[0], found[1], sizeof found[0]);
+    for (size_t t = 0; t < asked; t++)
+        for (size_t h = 0; h < recall_heads; h++) {
+            size_t group = h * heads / recall_heads, in_group = h % (recall_heads / heads);
+            recall_plainly(&f, query + ((group * asked + t) * (recall_heads / heads) + in_group) * dim, group, 0.8f,
+                           expected);
+            for (size_t d = 0; d < dim; d++)
+                assert_true(fabsf(expected[d] - found[0][(t * recall_heads + h) * dim + d]) < 2e-6f);
+        }
+    free(raw);
+    free(query);
+    brt_ring_close(&scan);
+    close_fixture(&f);
+}
+
+/* The scan in 8 bits loses none of the best. */
+static void test_recall(void **state)
+{
+    (void)state;
+    check_recall(BRT_RING_F32);
+    check_recall(BRT_RING_BF16);
+    check_recall(BRT_RING_INT8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_solver),        cmocka_unit_test(test_selection),     cmocka_unit_test(test_ring),
         cmocka_unit_test(test_best_keys),     cmocka_unit_test(test_short_memories), cmocka_unit_test(test_planted_key),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_random_choice),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_random_choice), cmocka_unit_test(test_recall),
     };
     return cmocka_run_group_tests_name("routing", tests, NULL, NULL);
 }

@@ -204,6 +204,11 @@ typedef struct brt_stream_options {
     int threads;       /* 0: all processors; logits do not depend on it */
     bool no_states;    /* never carry states: every block reads the initial state */
     bool no_memories;  /* never read memories: a block attends only to itself */
+    size_t recall_tokens;   /* exact recall: each head of each token attends to so many keys of its own choice among all
+                               that a routed memory holds, instead of what routes choose. A pass over the memory for each
+                               token; 0 (default): none */
+    size_t recall_layer;    /* the layer, from 1, that recalls in a model without routed layers; 0: depth / 2 + 1 */
+    size_t recall_capacity; /* tokens that it remembers; default 250000 */
 } brt_stream_options;
 BRT_API brt_stream_options brt_stream_options_init(void);
 

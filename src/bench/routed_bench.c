@@ -36,9 +36,12 @@ static brt_status fill(brt_ring *rings, size_t count, const brt_kernels *kernels
 brt_status brt_stream_fill_routed(brt_stream *stream)
 {
     const brt_model *model = stream->model;
-    if (model->routed == 0)
+    int threads = brt_tape_threads(stream->tape);
+    if (stream->memories == 0)
         return BRT_OK;
-    BRT_TRY(fill(stream->rings, model->routed, model->kernels, brt_tape_threads(stream->tape)));
+    BRT_TRY(fill(stream->rings, stream->memories, model->kernels, threads));
+    if (stream->scans)
+        BRT_TRY(fill(stream->scans, stream->memories, model->kernels, threads));
     for (size_t row = 0; row < stream->rows; row++)
         stream->past[row] = stream->rings[0].end / stream->rings[0].shape.unit;
     stream->stale = true;

@@ -138,7 +138,7 @@ brt_status brt_model_measure(const brt_model *model, size_t sample_tokens, size_
     /* Backward is twice forward, but for the write at a segment's end, whose result is carried detached. */
     out->train_flops_per_sample = forward + 2 * (forward - segments * block.state_write);
     out->decode_bytes_per_token = decode_bytes(model);
-    out->routed_bytes = brt_routed_rings_bytes(config, 1, 0);
+    out->routed_bytes = brt_routed_bytes(config, 1, 0);
     brt_stream_options options = brt_stream_options_init();
     return brt_stream_measure(model, &options, &out->stream_bytes);
 }

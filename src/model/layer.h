@@ -48,6 +48,9 @@ typedef struct brt_sight {
     size_t first_query;      /* key index of the first query: the width of the memory + what the block already holds */
     const brt_routed *chosen; /* of the routed memory; its first_key [batch * parts] */
     const size_t *chosen_first_key;
+    const brt_recall *recall; /* instead, all that is remembered; `recall_scale` [dim_head] scales normalised queries
+                               * where there is no router */
+    brt_tensor *recall_scale;
     const brt_keys *states;  /* [layer->reads], of the states read here, ascending by the layer that writes them */
     const brt_state_container *const *containers;
     brt_tensor *usage;       /* out, or NULL where not wanted: [batch, ...], how much attention the keys from first_used

@@ -66,11 +66,31 @@ static void attend(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queri
         brt_op_usage(tape, query, sight->keys.key, &how, sight->first_used, sight->usage);
 }
 
-/* Joined with what the router has chosen, if there is one. */
+/* Exact recall in a layer without a router: with its own logits, as if no position lay between. */
+static brt_heard recall(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight)
+{
+    brt_recall how = *sight->recall;
+    how.scale = layer->scale;
+    brt_tensor *query = brt_op_queries_in_parts(tape, raw_queries, raw_queries->shape[1], layer->key_heads,
+                                                layer->heads, sight->recall_scale);
+    return brt_op_recall(tape, query, NULL, NULL, &how, raw_queries->shape[0]);
+}
+
+static brt_heard attend_to_long_memory(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries,
+                                       const brt_sight *sight)
+{
+    if (!sight->recall)
+        return brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
+    if (layer->router)
+        return brt_router_recall(tape, layer->router, raw_queries, sight->recall);
+    return recall(tape, layer, raw_queries, sight);
+}
+
+/* Joined with attention to a long memory, if there is one. */
 static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
                              brt_tensor *out)
 {
-    if (!sight->chosen) {
+    if (!sight->chosen && !sight->recall) {
         attend(tape, layer, raw_queries, sight, out, NULL);
         return;
     }
@@ -78,8 +98,9 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     brt_heard near = {brt_tape_tensor(tape, BRT_SHAPE(batch, time, raw_queries->shape[2])),
                       brt_tape_tensor(tape, BRT_SHAPE(batch * layer->key_heads, time, layer->heads))};
     attend(tape, layer, raw_queries, sight, near.out, near.log_sum_exp);
-    brt_heard far = brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
-    brt_op_join(tape, layer->key_heads * layer->heads, &near, &far, layer->router->gate, out, 0);
+    brt_heard far = attend_to_long_memory(tape, layer, raw_queries, sight);
+    brt_tensor *gate = layer->router ? layer->router->gate : NULL;
+    brt_op_join(tape, layer->key_heads * layer->heads, &near, &far, gate, out, 0);
 }
 
 /* The container's: each state has its own. */

@@ -127,9 +127,18 @@ brt_heard brt_router_attend(brt_tape *tape, const brt_router *router, brt_tensor
     return heard;
 }
 
+brt_heard brt_router_recall(brt_tape *tape, const brt_router *router, brt_tensor *projected, const brt_recall *recall)
+{
+    brt_recall how = *recall;
+    how.scale = temperature_unit;
+    brt_tensor *query = brt_op_queries_in_parts(tape, projected, projected->shape[1], router->routes, router->heads,
+                                                router->q_scale);
+    return brt_op_recall(tape, query, router->null_key, router->null_value, &how, projected->shape[0]);
+}
+
 /* ---- rings --------------------------------------------------------------------------------------------------- */
 
-brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t rows, size_t blocks)
+brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t capacity, size_t rows, size_t blocks)
 {
     size_t width = (size_t)config->block_width;
     return (brt_ring_shape){.type = (brt_ring_type)config->routed_dtype,
@@ -137,13 +146,11 @@ brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t rows, size
                             .heads = (size_t)config->kv_heads,
                             .dim = (size_t)config->dim_head,
                             .unit = width,
-                            .slots = (brt_ceil_div((size_t)config->routed_capacity, width) + blocks) * width};
+                            .slots = (brt_ceil_div(capacity, width) + blocks) * width};
 }
 
-brt_status brt_routed_rings_create(brt_ring **out, const brt_config *config, size_t rows, size_t blocks)
+brt_status brt_rings_create(brt_ring **out, const brt_ring_shape *shape, size_t count)
 {
-    size_t count = config->routed_layers.count;
-    brt_ring_shape shape = brt_routed_ring_shape(config, rows, blocks);
     *out = NULL;
     if (count == 0)
         return BRT_OK;
@@ -151,9 +158,9 @@ brt_status brt_routed_rings_create(brt_ring **out, const brt_config *config, siz
     if (!rings)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu routed memories", count);
     for (size_t i = 0; i < count; i++) {
-        brt_status status = brt_ring_create(&rings[i], &shape);
+        brt_status status = brt_ring_create(&rings[i], shape);
         if (status != BRT_OK) {
-            brt_routed_rings_close(rings, config);
+            brt_rings_close(rings, count);
             return status;
         }
     }
@@ -161,25 +168,23 @@ brt_status brt_routed_rings_create(brt_ring **out, const brt_config *config, siz
     return BRT_OK;
 }
 
-void brt_routed_rings_close(brt_ring *rings, const brt_config *config)
+void brt_rings_close(brt_ring *rings, size_t count)
 {
-    for (size_t i = 0; rings && i < config->routed_layers.count; i++)
+    for (size_t i = 0; rings && i < count; i++)
         brt_ring_close(&rings[i]);
     free(rings);
 }
 
-uint64_t brt_routed_rings_bytes(const brt_config *config, size_t rows, size_t blocks)
+uint64_t brt_routed_bytes(const brt_config *config, size_t rows, size_t blocks)
 {
-    brt_ring_shape shape = brt_routed_ring_shape(config, rows, blocks);
+    brt_ring_shape shape = brt_routed_ring_shape(config, (size_t)config->routed_capacity, rows, blocks);
     return config->routed_layers.count * brt_ring_bytes(&shape);
 }
 
-size_t brt_routed_remembered(const brt_config *config, uint64_t past)
+size_t brt_routed_remembered(size_t capacity, size_t width, uint64_t past)
 {
-    uint64_t blocks = past ? past - 1 : 0, capacity = (uint64_t)config->routed_capacity;
-    uint64_t most = capacity / (uint64_t)config->block_width + 1;
-    return (size_t)(blocks < most ? brt_min_size((size_t)(blocks * (uint64_t)config->block_width), (size_t)capacity)
-                                  : capacity);
+    uint64_t blocks = past ? past - 1 : 0;
+    return blocks <= capacity / width ? brt_min_size((size_t)blocks * width, capacity) : capacity;
 }
 
 void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t row, size_t count, size_t length,
@@ -196,10 +201,9 @@ void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t ro
         }
 }
 
-brt_status brt_routed_check(const brt_config *config, size_t index)
+brt_status brt_routed_check(size_t memories, size_t index)
 {
-    if (index < config->routed_layers.count)
+    if (index < memories)
         return BRT_OK;
-    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no routed memory %zu: the model has %zu", index,
-                    config->routed_layers.count);
+    return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no routed memory %zu: there are %zu", index, memories);
 }

@@ -7,6 +7,7 @@
 
 #include "../ops/attention.h"
 #include "../ops/ops.h"
+#include "../ops/recall.h"
 #include "../ops/route.h"
 #include "parameters.h"
 
@@ -47,6 +48,8 @@ typedef struct brt_remembered {
 } brt_remembered;            /* its arrays live until backward */
 brt_routed brt_router_look_up(brt_tape *tape, const brt_router *router, brt_tensor *routes, size_t parts,
                               const brt_remembered *remembered);
+/* The same routes' heads, each token by itself, to the keys of its own choice. */
+brt_heard brt_router_recall(brt_tape *tape, const brt_router *router, brt_tensor *projected, const brt_recall *recall);
 /* projected [batch, time, heads * dim], the layer's queries, attend to what was chosen. */
 brt_heard brt_router_attend(brt_tape *tape, const brt_router *router, brt_tensor *projected, const brt_routed *chosen,
                             const size_t *first_key);
@@ -54,18 +57,19 @@ brt_heard brt_router_attend(brt_tape *tape, const brt_router *router, brt_tensor
 /* ---- rings of a model ---- */
 
 /* The ring of a layer for a batch of `rows`; what is overwritten stays for `blocks` blocks more. */
-brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t rows, size_t blocks);
-/* A ring for each routed layer; NULL without. */
-brt_status brt_routed_rings_create(brt_ring **rings, const brt_config *config, size_t rows, size_t blocks);
-void brt_routed_rings_close(brt_ring *rings, const brt_config *config);
-uint64_t brt_routed_rings_bytes(const brt_config *config, size_t rows, size_t blocks);
+brt_ring_shape brt_routed_ring_shape(const brt_config *config, size_t capacity, size_t rows, size_t blocks);
+/* `count` rings of one shape; NULL for none. */
+brt_status brt_rings_create(brt_ring **rings, const brt_ring_shape *shape, size_t count);
+void brt_rings_close(brt_ring *rings, size_t count);
+/* Of all routed layers. */
+uint64_t brt_routed_bytes(const brt_config *config, size_t rows, size_t blocks);
 /* One row of a ring: the newest `count` positions to the end of [length, heads * dim], keys and values apart, zeros before
  * them. */
 void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t row, size_t count, size_t length,
                      real *keys, real *values);
-/* The sentence of a routed memory that is not there. */
-brt_status brt_routed_check(const brt_config *config, size_t index);
-/* Positions that a row remembers after `past` full blocks: all but those of the last one. */
-size_t brt_routed_remembered(const brt_config *config, uint64_t past);
+/* The sentence of a routed memory that is not there, of so many. */
+brt_status brt_routed_check(size_t memories, size_t index);
+/* Positions that a row remembers after `past` full blocks of `width`: all but those of the last one, up to `capacity`. */
+size_t brt_routed_remembered(size_t capacity, size_t width, uint64_t past);
 
 #endif

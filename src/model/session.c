@@ -49,7 +49,7 @@ static item numbers_item(const char *name, uint64_t *data, size_t rows)
 }
 
 /* A routed memory, as far as it has been written. */
-static item *list_ring(item *items, size_t index, const brt_ring *ring, uint64_t end)
+static item *list_ring(item *items, const char *kind, size_t index, const brt_ring *ring, uint64_t end)
 {
     brt_ring_array arrays[BRT_RING_ARRAYS];
     size_t count = brt_ring_arrays(ring, end, arrays);
@@ -57,7 +57,7 @@ static item *list_ring(item *items, size_t index, const brt_ring *ring, uint64_t
         *items = (item){
             .dtype = arrays[i].dtype, .dims = arrays[i].dims, .data = arrays[i].data, .bytes = arrays[i].bytes};
         memcpy(items->shape, arrays[i].shape, arrays[i].dims * sizeof arrays[i].shape[0]);
-        snprintf(items->name, sizeof items->name, "routed_%s.%zu", arrays[i].name, index);
+        snprintf(items->name, sizeof items->name, "%s_%s.%zu", kind, arrays[i].name, index);
     }
     return items;
 }
@@ -72,7 +72,11 @@ static item *list_routed(const brt_stream *stream, uint64_t end, item *items)
         name_item(items++, "routes", i);
         *items = make_item("F32", sizeof(real), window->input, BRT_SHAPE(stream->rows, (size_t)config->dim));
         name_item(items++, "last_input", i);
-        items = list_ring(items, i, &stream->rings[i], end);
+    }
+    for (size_t i = 0; i < stream->memories; i++) {
+        items = list_ring(items, "routed", i, &stream->rings[i], end);
+        if (stream->scans)
+            items = list_ring(items, "scan", i, &stream->scans[i], end);
     }
     return items;
 }
@@ -133,14 +137,16 @@ static uint64_t fingerprint(const brt_model *model)
 /* Where the routed memories end; 0 without. */
 static uint64_t ring_end(const brt_stream *stream)
 {
-    return stream->model->routed ? stream->rings[0].end : 0;
+    return stream->memories ? stream->rings[0].end : 0;
 }
 
 /* end: of the routed memories as they are in the file. */
 static brt_status make_listing(listing *list, const brt_stream *stream, uint64_t end)
 {
     const brt_model *model = stream->model;
-    list->items = calloc(2 + model->slots.count + 2 * model->depth + 6 * model->routed, sizeof *list->items);
+    list->items = calloc(2 + model->slots.count + 2 * model->depth + 2 * model->routed +
+                             2 * BRT_RING_ARRAYS * stream->memories,
+                         sizeof *list->items);
     if (!list->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a session");
     list->count = (size_t)(list_items(stream, end, list->items) - list->items);
@@ -159,11 +165,12 @@ static brt_status write_items(const brt_stream *stream, const listing *list, con
         memcpy(sources[i].shape, from->shape, from->dims * sizeof from->shape[0]);
     }
     char filled[32], model[20], routed[32];
+    const char *recall = stream->recalls ? "1" : "0";
     snprintf(filled, sizeof filled, "%zu", stream->filled);
     snprintf(model, sizeof model, "%016" PRIx64, fingerprint(stream->model));
     snprintf(routed, sizeof routed, "%" PRIu64, ring_end(stream));
     const char *const metadata[] = {"format", session_format, "model", model,            "filled", filled,
-                                    "routed", routed,         "note",  note ? note : "", NULL};
+                                    "routed", routed,         "recall", recall,          "note",   note ? note : "", NULL};
     brt_status status = brt_safetensors_write(path, sources, list->count, metadata);
     free(sources);
     return status;
@@ -222,8 +229,8 @@ static brt_status check_past(const brt_safetensors *file, const brt_stream *stre
     for (size_t row = 0; row < stream->rows; row++) {
         uint64_t past;
         memcpy(&past, (const char *)data + row * sizeof past, sizeof past);
-        size_t remembered = brt_routed_remembered(&stream->model->config, past);
-        if (stream->model->routed && remembered > end)
+        size_t remembered = brt_routed_remembered(stream->capacity, brt_stream_width(stream), past);
+        if (stream->memories && remembered > end)
             return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s has a row with %zu routed tokens, of %zu",
                             brt_safetensors_path(file), remembered, end);
     }
@@ -247,8 +254,11 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
         brt_safetensors_find(file, list->items[i].name, &info);
         memcpy(list->items[i].data, info.data, list->items[i].bytes);
     }
-    for (size_t i = 0; i < stream->model->routed; i++)
+    for (size_t i = 0; i < stream->memories; i++) {
         stream->rings[i].end = end;
+        if (stream->scans)
+            stream->scans[i].end = end;
+    }
     stream->filled = filled;
     stream->stale = true;
     return BRT_OK;
@@ -256,12 +266,17 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
 
 static brt_status read_session(brt_stream *stream, const brt_safetensors *file)
 {
-    size_t end = 0, width = (size_t)stream->model->config.block_width;
+    size_t end = 0, recall = 0, width = (size_t)stream->model->config.block_width;
     const char *format = brt_safetensors_metadata(file, "format");
     if (!format || strcmp(format, session_format) != 0)
         return BRT_FAIL(BRT_ERROR_FORMAT, "%s is not a session file", brt_safetensors_path(file));
-    if (stream->model->routed)
+    if (stream->memories) {
         BRT_TRY(read_number(file, "routed", SIZE_MAX / 2, &end));
+        BRT_TRY(read_number(file, "recall", 1, &recall));
+        if (recall != (stream->recalls > 0))
+            return BRT_FAIL(BRT_ERROR_MISMATCH, "the session %s was made %s exact recall; this stream is the other way",
+                            brt_safetensors_path(file), recall ? "with" : "without");
+    }
     if (end % width)
         return BRT_FAIL(BRT_ERROR_FORMAT, "the session %s has routed memories of %zu tokens; blocks have %zu",
                         brt_safetensors_path(file), end, width);

@@ -42,9 +42,10 @@ static void place_routed(brt_stream *s, placement *p)
 {
     const brt_config *config = &s->model->config;
     size_t rows = s->rows, routes = (size_t)config->routes, head = brt_stream_dim_head(s);
+    s->begin = place(p, rows, 1, 1, sizeof *s->begin);
+    s->recall_scale = place(p, head, 1, 1, sizeof *s->recall_scale);
     if (s->model->routed == 0)
         return;
-    s->begin = place(p, rows, 1, 1, sizeof *s->begin);
     s->draw = place(p, rows, 1, 1, sizeof *s->draw);
     s->chosen_first_key = place(p, rows, brt_router_parts(s->model->routers, brt_stream_width(s)), 1, sizeof(size_t));
     for (size_t i = 0; i < s->model->routed; i++) {
@@ -106,7 +107,7 @@ static brt_status allocate(brt_stream *stream)
     }
     placement real_one = {.base = stream->memory};
     place_arrays(stream, &real_one);
-    return brt_routed_rings_create(&stream->rings, &stream->model->config, stream->rows, 0);
+    return brt_stream_create_memories(stream);
 }
 
 /* Everything a stream may ask of the tape, without memory. */
@@ -119,6 +120,26 @@ static brt_status plan(brt_stream *stream)
     for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
         brt_stream_compress_window(stream, i);
     return brt_tape_status(stream->tape);
+}
+
+/* Long memories: those of routed layers, or one for exact recall in a model without. */
+static brt_status choose_memories(brt_stream *stream, const brt_stream_options *options)
+{
+    const brt_model *model = stream->model;
+    size_t depth = model->depth, layer = options->recall_layer ? options->recall_layer : brt_min_size(depth / 2 + 1, depth);
+    if (options->recall_tokens > INT32_MAX || options->recall_capacity < 1 || options->recall_capacity > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "recall of %zu tokens from %zu; both must be at most %d, and the latter at "
+                        "least 1", options->recall_tokens, options->recall_capacity, INT32_MAX);
+    if (model->routed && options->recall_layer)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has routed memories, which are what is recalled: \"recall_layer\" "
+                        "is for models without");
+    if (layer > depth)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_layer\" is %zu; layers range from 1 to %zu", layer, depth);
+    stream->recalls = options->recall_tokens;
+    stream->memories = model->routed ? model->routed : stream->recalls ? 1 : 0;
+    stream->capacity = model->routed ? (size_t)model->config.routed_capacity : options->recall_capacity;
+    stream->memory_layer = layer - 1;
+    return BRT_OK;
 }
 
 static brt_status create(brt_stream **out, const brt_model *model, const brt_stream_options *options)
@@ -135,6 +156,7 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->rows = options->rows;
     stream->no_states = options->no_states;
     stream->no_memories = options->no_memories;
+    BRT_TRY(choose_memories(stream, options));
     stream->window = calloc(model->depth, sizeof *stream->window);
     stream->carried = calloc(model->slots.count, sizeof *stream->carried);
     stream->state = calloc(model->containers + 1, sizeof *stream->state);
@@ -155,8 +177,7 @@ brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *
     if (status == BRT_OK) {
         placement count = {0};
         place_arrays(stream, &count);
-        *bytes = count.used + brt_tape_bytes(stream->tape) +
-                 brt_routed_rings_bytes(&model->config, stream->rows, 0);
+        *bytes = count.used + brt_tape_bytes(stream->tape) + brt_stream_memories_bytes(stream);
     }
     brt_stream_close(stream);
     return status;
@@ -164,7 +185,7 @@ brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *
 
 brt_stream_options brt_stream_options_init(void)
 {
-    return (brt_stream_options){.size = sizeof(brt_stream_options), .rows = 1};
+    return (brt_stream_options){.size = sizeof(brt_stream_options), .rows = 1, .recall_capacity = 250000};
 }
 
 brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_stream_options *options)
@@ -192,7 +213,7 @@ void brt_stream_close(brt_stream *stream)
     if (!stream)
         return;
     brt_tape_close(stream->tape);
-    brt_routed_rings_close(stream->rings, &stream->model->config);
+    brt_stream_close_memories(stream);
     free(stream->routed);
     free(stream->window);
     free(stream->carried);

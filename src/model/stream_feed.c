@@ -42,7 +42,8 @@ static brt_sight look(brt_stream *stream, size_t index, brt_tensor *x)
     size_t first = model->first_reader[index], width = brt_stream_width(stream);
     for (size_t i = 0; i < layer->reads; i++)
         stream->state_keys[i] = brt_stream_state_keys(stream, (size_t)(model->readers[first + i] - model->container));
-    if (layer->router)
+    const brt_recall *recall = brt_stream_recall(stream, index);
+    if (layer->router && !recall)
         stream->chosen = brt_stream_choose(stream, layer->router, x);
     return (brt_sight){
         .rows = stream->rows,
@@ -50,8 +51,10 @@ static brt_sight look(brt_stream *stream, size_t index, brt_tensor *x)
         .bias = brt_stream_bias(stream, index),
         .first_key = stream->first_key,
         .first_query = brt_stream_memory_keys(stream) + stream->filled,
-        .chosen = layer->router ? &stream->chosen : NULL,
+        .chosen = layer->router && !recall ? &stream->chosen : NULL,
         .chosen_first_key = stream->chosen_first_key,
+        .recall = recall,
+        .recall_scale = brt_stream_recall_scale(stream, index),
         .states = stream->state_keys,
         .containers = model->readers + first,
         .usage = brt_model_wants_usage(model) ? brt_tape_tensor(stream->tape, BRT_SHAPE(stream->rows, width)) : NULL,

@@ -16,7 +16,7 @@ static brt_remembered remembered(brt_stream *stream, const brt_router *router, s
     const brt_config *config = &stream->model->config;
     uint64_t end = stream->rings ? stream->rings[0].end : 0;
     for (size_t row = 0; row < stream->rows && brt_tape_running(stream->tape); row++) {
-        size_t count = brt_routed_remembered(config, stream->past[row]);
+        size_t count = brt_stream_remembered(stream, row);
         stream->begin[row] = end - count;
         stream->draw[row] = stream->past[row] * parts_of_block(stream) + stream->filled / router->part;
         for (size_t part = 0; part < parts; part++)
@@ -89,7 +89,7 @@ brt_routed brt_stream_choose(brt_stream *stream, const brt_router *router, brt_t
 
 size_t brt_stream_part(const brt_stream *stream, size_t time)
 {
-    if (!stream->model->routed)
+    if (!stream->model->routed || stream->recalls)
         return time;
     size_t part = stream->model->routers->part, inside = stream->filled % part;
     return inside ? brt_min_size(time, part - inside) : time;
@@ -98,13 +98,16 @@ size_t brt_stream_part(const brt_stream *stream, size_t time)
 void brt_stream_remember(brt_stream *stream)
 {
     const brt_model *model = stream->model;
-    for (size_t layer = 0; layer < model->depth; layer++) {
+    int threads = brt_tape_threads(stream->tape);
+    for (size_t layer = 0, index; layer < model->depth; layer++) {
         const brt_router *router = model->layers[layer].router;
-        if (!router)
+        if (!brt_stream_has_memory(stream, layer, &index))
             continue;
-        brt_ring_append(&stream->rings[router->ring], model->kernels, brt_tape_threads(stream->tape),
-                        stream->carried[model->slots.memory + layer]);
-        if (router->input_gain)
+        brt_ring_append(&stream->rings[index], model->kernels, threads, stream->carried[model->slots.memory + layer]);
+        if (stream->scans)
+            brt_ring_append(&stream->scans[index], model->kernels, threads,
+                            stream->carried[model->slots.memory + layer]);
+        if (router && router->input_gain)
             memcpy(stream->carried[model->slots.route_input + router->ring], stream->routed[router->ring].input,
                    stream->rows * (size_t)model->config.dim * sizeof(real));
     }
@@ -123,7 +126,7 @@ void brt_stream_choose_again(brt_stream *stream)
     for (size_t i = 0; i < stream->model->routed; i++) {
         const brt_router *router = &stream->model->routers[i];
         brt_routed_window *window = &stream->routed[i];
-        if (stream->filled % router->part == 0)
+        if (stream->filled % router->part == 0 || stream->recalls)
             continue;
         brt_remembered all = remembered(stream, router, 1);
         brt_tensor *routes = brt_tape_external(stream->tape, window->routes, NULL,
@@ -138,8 +141,8 @@ void brt_stream_choose_again(brt_stream *stream)
 size_t brt_stream_routed_length(const brt_stream *stream)
 {
     size_t most = 0;
-    for (size_t row = 0; stream->model->routed && row < stream->rows; row++)
-        most = brt_max_size(most, brt_routed_remembered(&stream->model->config, stream->past[row]));
+    for (size_t row = 0; stream->memories && row < stream->rows; row++)
+        most = brt_max_size(most, brt_stream_remembered(stream, row));
     return most;
 }
 
@@ -147,10 +150,10 @@ brt_status brt_stream_routed(const brt_stream *stream, size_t index, float *out)
 {
     const brt_config *config = &stream->model->config;
     size_t length = brt_stream_routed_length(stream), row_reals = length * brt_carried_raw_width(config) / 2;
-    BRT_TRY(brt_routed_check(config, index));
+    BRT_TRY(brt_routed_check(stream->memories, index));
     for (size_t row = 0; row < stream->rows; row++)
         brt_routed_copy(&stream->rings[index], stream->model->kernels, row,
-                        brt_routed_remembered(config, stream->past[row]), length, out + row * row_reals,
+                        brt_stream_remembered(stream, row), length, out + row * row_reals,
                         out + (stream->rows + row) * row_reals);
     return BRT_OK;
 }

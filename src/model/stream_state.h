@@ -48,7 +48,13 @@ struct brt_stream {
     brt_state_window *state; /* [containers] */
     brt_keys *state_keys;    /* [containers]: of the layer at hand, in the order of the model's readers */
     brt_routed chosen;       /* likewise */
-    brt_ring *rings;           /* [routed layers]; not a part of `memory` */
+    size_t memories, capacity; /* long ones: of routed layers, or one for exact recall without; tokens of each */
+    size_t memory_layer;       /* of the latter */
+    size_t recalls;            /* tokens that each head recalls exactly; 0: routes choose */
+    brt_ring *rings, *scans;   /* [memories], not a part of `memory`; scans: NULL, or keys in 8 bits beside rings that
+                                * keep them in more, for exact recall */
+    real *recall_scale;        /* [dim_head]: of normalised queries that recall without a router */
+    brt_recall recall;         /* of the layer at hand */
     brt_routed_window *routed; /* [routed layers] */
     uint64_t *begin, *draw;    /* [rows]: see brt_remembered */
     size_t *chosen_first_key;  /* [rows, parts of a block]: likewise */
@@ -115,6 +121,19 @@ void brt_stream_remember(brt_stream *stream);
 void brt_stream_forget_part(brt_stream *stream);
 /* What the current part chose, from its routes. */
 void brt_stream_choose_again(brt_stream *stream);
+
+/* The index of a layer's long memory; false where it has none. */
+bool brt_stream_has_memory(const brt_stream *stream, size_t layer, size_t *index);
+/* How much of it a row remembers. */
+size_t brt_stream_remembered(const brt_stream *stream, size_t row);
+/* Bytes of all long memories. */
+uint64_t brt_stream_memories_bytes(const brt_stream *stream);
+brt_status brt_stream_create_memories(brt_stream *stream);
+void brt_stream_close_memories(brt_stream *stream);
+/* The memory of a layer for exact recall; NULL where nothing is recalled. */
+const brt_recall *brt_stream_recall(brt_stream *stream, size_t layer);
+/* [dim_head], or NULL: see recall_scale. */
+brt_tensor *brt_stream_recall_scale(brt_stream *stream, size_t layer);
 
 /* ---- states, by their index ----------------------------------------------------------------------------------- */
 

@@ -29,7 +29,7 @@ static size_t scale_bytes(const brt_ring_shape *shape)
 
 uint64_t brt_ring_bytes(const brt_ring_shape *shape)
 {
-    return 2 * (uint64_t)(data_bytes(shape) + scale_bytes(shape));
+    return (shape->keys_only ? 1 : 2) * (uint64_t)(data_bytes(shape) + scale_bytes(shape));
 }
 
 static bool is_addressable(const brt_ring_shape *shape)
@@ -57,7 +57,7 @@ brt_status brt_ring_create(brt_ring *ring, const brt_ring_shape *shape)
                         shape->slots, shape->rows);
     BRT_TRY(brt_memory_check(brt_ring_bytes(shape), "a routed memory"));
     ring->room = calloc(shape->rows * shape->heads * 2 * shape->dim, sizeof *ring->room);
-    if (!ring->room || !allocate(&ring->key, shape) || !allocate(&ring->value, shape)) {
+    if (!ring->room || !allocate(&ring->key, shape) || (!shape->keys_only && !allocate(&ring->value, shape))) {
         brt_ring_close(ring);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a routed memory of %zu positions in %zu rows",
                         shape->slots, shape->rows);
@@ -121,9 +121,10 @@ static void append_task(void *context, size_t task, int thread)
     for (size_t i = 0; i < unit; i++) {
         const real *raw = j->raw + ((row * unit + i) * 2 * heads + head) * dim;
         size_t index = vector_index(ring, row, head, ring->end + i);
-        j->kernels->rotary_forward(1, dim, raw, dim, ones, NULL, NULL, key, dim);
+        j->kernels->rotary_forward(1, dim, raw, dim, ring->shape.as_they_are ? NULL : ones, NULL, NULL, key, dim);
         store(ring, j->kernels, &ring->key, index, key);
-        store(ring, j->kernels, &ring->value, index, raw + heads * dim);
+        if (!ring->shape.keys_only)
+            store(ring, j->kernels, &ring->value, index, raw + heads * dim);
     }
 }
 
@@ -162,12 +163,13 @@ static brt_ring_array scales_of(const brt_ring *ring, size_t units, const char *
 size_t brt_ring_arrays(const brt_ring *ring, uint64_t end, brt_ring_array arrays[BRT_RING_ARRAYS])
 {
     size_t units = (end < ring->shape.slots ? (size_t)end : ring->shape.slots) / ring->shape.unit, count = 0;
-    arrays[count++] = numbers_of(ring, units, "key", ring->key.data);
-    arrays[count++] = numbers_of(ring, units, "value", ring->value.data);
-    if (ring->shape.type != BRT_RING_INT8)
-        return count;
-    arrays[count++] = scales_of(ring, units, "key_scale", ring->key.scale);
-    arrays[count++] = scales_of(ring, units, "value_scale", ring->value.scale);
+    const brt_stored *const stored[] = {&ring->key, &ring->value};
+    static const char *const names[] = {"key", "value"}, *const scales[] = {"key_scale", "value_scale"};
+    for (size_t i = 0; i < (ring->shape.keys_only ? 1 : 2); i++) {
+        arrays[count++] = numbers_of(ring, units, names[i], stored[i]->data);
+        if (stored[i]->scale)
+            arrays[count++] = scales_of(ring, units, scales[i], stored[i]->scale);
+    }
     return count;
 }
 

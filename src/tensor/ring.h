@@ -3,7 +3,7 @@
  * range of positions that its reader knows, so letting a row's document go takes moving the range's begin and nothing
  * else, and what was read before can be read again as long as it has not been overwritten.
  *
- * Keys are kept at length 1, before any scale or position. */
+ * Keys are kept before any scale or position, at length 1 unless they are told to stay as they are. */
 #ifndef BRT_TENSOR_RING_H
 #define BRT_TENSOR_RING_H
 
@@ -16,6 +16,8 @@ typedef struct brt_ring_shape {
     size_t rows, heads, dim; /* of a key and of a value */
     size_t unit;             /* positions that are written together */
     size_t slots;            /* a multiple of unit */
+    bool as_they_are;        /* keys of any length */
+    bool keys_only;          /* no values */
 } brt_ring_shape;
 
 /* Vectors [slots / unit, rows, heads, unit, dim]: what has been written is one stretch of memory, as a file has it.

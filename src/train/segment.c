@@ -30,7 +30,9 @@ brt_status brt_carry_create(brt_carry *carry, const brt_model *model, size_t row
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for the memories and states of %zu rows", rows);
     }
     place_carry(carry, model);
-    brt_status status = brt_routed_rings_create(&carry->rings, &model->config, rows, blocks);
+    brt_ring_shape shape =
+        brt_routed_ring_shape(&model->config, (size_t)model->config.routed_capacity, rows, blocks);
+    brt_status status = brt_rings_create(&carry->rings, &shape, model->routed);
     if (status != BRT_OK)
         brt_carry_close(carry);
     return status;
@@ -44,7 +46,7 @@ void brt_carry_close(brt_carry *carry)
     free(carry->storage);
     free(carry->spare);
     if (carry->model)
-        brt_routed_rings_close(carry->rings, &carry->model->config);
+        brt_rings_close(carry->rings, carry->model->routed);
     *carry = (brt_carry){0};
 }
 
@@ -116,7 +118,7 @@ static void mark_remembered(const brt_segment_run *run, size_t block, size_t tim
     uint64_t width = (uint64_t)config->block_width, end = run->ring_end + block * width;
     for (size_t row = 0; row < rows; row++) {
         uint64_t past = run->drop_memory[row] ? block : (end - run->carry->born[row]) / width;
-        size_t remembered = brt_routed_remembered(config, past);
+        size_t remembered = brt_routed_remembered((size_t)config->routed_capacity, (size_t)width, past);
         run->begin[block * rows + row] = end - remembered;
         run->draw[block * rows + row] = past * most_parts(run);
         for (size_t part = 0; part < parts; part++)

@@ -235,7 +235,7 @@ static uint64_t bytes_of(const brt_trainer *trainer)
                                                 uses_bf16(&trainer->options));
     return brt_tape_bytes(trainer->record) + optimizer_bytes(trainer) + packed +
            2 * trainer->carry.count * sizeof(real) +
-           brt_routed_rings_bytes(&trainer->model->config, trainer->options.rows, kept_blocks(trainer)) +
+           brt_routed_bytes(&trainer->model->config, trainer->options.rows, kept_blocks(trainer)) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
 }
 
@@ -560,8 +560,9 @@ brt_status brt_trainer_states(const brt_trainer *trainer, size_t index, float *o
 static size_t remembered(const brt_trainer *trainer, size_t row)
 {
     const brt_carry *carry = &trainer->carry;
-    uint64_t width = (uint64_t)trainer->model->config.block_width;
-    return brt_routed_remembered(&trainer->model->config, (carry->rings[0].end - carry->born[row]) / width);
+    size_t width = (size_t)trainer->model->config.block_width;
+    return brt_routed_remembered((size_t)trainer->model->config.routed_capacity, width,
+                                 (carry->rings[0].end - carry->born[row]) / width);
 }
 
 size_t brt_trainer_routed_length(const brt_trainer *trainer)
@@ -577,7 +578,7 @@ brt_status brt_trainer_routed(const brt_trainer *trainer, size_t index, float *o
     const brt_config *config = &trainer->model->config;
     size_t rows = trainer->options.rows, length = brt_trainer_routed_length(trainer);
     size_t row_reals = length * brt_carried_raw_width(config) / 2;
-    BRT_TRY(brt_routed_check(config, index));
+    BRT_TRY(brt_routed_check(trainer->model->routed, index));
     for (size_t row = 0; row < rows; row++)
         brt_routed_copy(&trainer->carry.rings[index], trainer->model->kernels, row, remembered(trainer, row), length,
                         out + row * row_reals, out + (rows + row) * row_reals);
