@@ -13,7 +13,7 @@ typedef struct eval_arguments {
     const char *split, *format, *isa;
     bool no_states, no_memories, clear_every_segment, by_position, json;
     uint64_t max_tokens;
-    size_t buckets, bucket_width;
+    size_t buckets, bucket_width, recall, recall_layer;
     int threads;
 } eval_arguments;
 
@@ -25,6 +25,11 @@ static const cli_option options[] = {
     CLI_FORMAT(eval_arguments),
     {"no-states", 0, CLI_FLAG, FIELD(no_states), NULL, "every block reads the initial state"},
     {"no-memories", 0, CLI_FLAG, FIELD(no_memories), NULL, "every block attends only to itself"},
+    {"recall", 0, CLI_SIZE, FIELD(recall), "N",
+     "each head of each token attends to N keys of its own choice among all that a long memory holds; 0: to what routes "
+     "choose, if there are any"},
+    {"recall-layer", 0, CLI_SIZE, FIELD(recall_layer), "N",
+     "the layer that recalls in a model without routed layers; 0: depth / 2 + 1"},
     {"clear-every-segment", 0, CLI_FLAG, FIELD(clear_every_segment), NULL,
      "clear memories and states after every max-seq-len tokens"},
     {"by-position", 0, CLI_FLAG, FIELD(by_position), NULL, "also the loss by position in the document"},
@@ -87,6 +92,8 @@ static brt_status score(scoring *s)
     options_of_run.threads = a->threads;
     options_of_run.no_states = a->no_states;
     options_of_run.no_memories = a->no_memories;
+    options_of_run.recall_tokens = a->recall;
+    options_of_run.recall_layer = a->recall_layer;
     options_of_run.max_tokens = a->max_tokens;
     options_of_run.buckets = s->buckets;
     options_of_run.bucket_width = s->bucket_width;

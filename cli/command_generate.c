@@ -18,6 +18,7 @@ typedef struct generate_arguments {
     size_t top_k;
     uint64_t seed;
     bool no_states, no_memories, json, quiet;
+    size_t recall, recall_layer;
     int threads;
 } generate_arguments;
 
@@ -37,6 +38,11 @@ static const cli_option options[] = {
      "go on where FILE left off, if there is one, and save the new end there"},
     {"no-states", 0, CLI_FLAG, FIELD(no_states), NULL, "every block reads the initial state"},
     {"no-memories", 0, CLI_FLAG, FIELD(no_memories), NULL, "every block attends only to itself"},
+    {"recall", 0, CLI_SIZE, FIELD(recall), "N",
+     "each head of each token attends to N keys of its own choice among all that a long memory holds; 0: to what routes "
+     "choose, if there are any"},
+    {"recall-layer", 0, CLI_SIZE, FIELD(recall_layer), "N",
+     "the layer that recalls in a model without routed layers; 0: depth / 2 + 1"},
     CLI_THREADS(generate_arguments, threads),
     CLI_ISA(generate_arguments),
     {"quiet", 'q', CLI_FLAG, FIELD(quiet), NULL, "say nothing about the speed"},
@@ -129,6 +135,8 @@ static brt_status open_generation(generation *g, const char *run)
     stream.threads = a->threads;
     stream.no_states = a->no_states;
     stream.no_memories = a->no_memories;
+    stream.recall_tokens = a->recall;
+    stream.recall_layer = a->recall_layer;
     CLI_TRY(brt_stream_open(&g->stream, g->model, &stream));
     g->logits = malloc(g->num_tokens * sizeof *g->logits);
     g->tokens = a->json ? json_array() : NULL;

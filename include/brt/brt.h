@@ -502,6 +502,8 @@ typedef struct brt_evaluate_options {
     size_t bucket_width;     /* tokens per bucket; the last bucket takes the rest */
     double *bucket_loss;     /* out, [buckets]: nats per token; 0 where there is no token */
     uint64_t *bucket_tokens; /* out, [buckets] */
+    size_t recall_tokens;    /* exact recall, and the layer that recalls: as in brt_stream_options */
+    size_t recall_layer;
 } brt_evaluate_options;
 BRT_API brt_evaluate_options brt_evaluate_options_init(void);
 

@@ -161,6 +161,8 @@ static brt_status allocate(scoring *s)
     options.threads = s->options->threads;
     options.no_states = s->options->no_states;
     options.no_memories = s->options->no_memories;
+    options.recall_tokens = s->options->recall_tokens;
+    options.recall_layer = s->options->recall_layer;
     return brt_stream_open(&s->stream, s->model, &options);
 }
 
