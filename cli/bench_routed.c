@@ -22,7 +22,7 @@ typedef brt_status pair_work(pair *p, int variant);
 
 /* ---- the models -------------------------------------------------------------------------------------------------- */
 
-/* As many routes as the default where the heads allow it, else the most that are fewer, or one for each head of keys. */
+/* As many routes as the default where the heads allow it, else the most that are fewer, or one per head of keys. */
 static brt_status choose_routes(brt_config *config)
 {
     int64_t heads = brt_config_get(config, "heads"), routes = brt_config_get(config, "routes");

@@ -121,7 +121,8 @@ const cli_command cli_bench = {
                    "attention (alone), kernels (each in every instruction set), shapes (training steps of many "
                    "models over their rooflines), scaling (one thread against all), decode (token by token), streams "
                    "(several, a token each), prefill (reading a prompt, against training), context (a token far into a "
-                   "text), routed (with full routed memories and without). Without a name: machine, training and decode. "
+                   "text), routed (with full routed memories and without). Without a name: machine, training and "
+                   "decode. "
                    "The model is that of the preset reference unless another is described. What the machine can do at "
                    "that moment is measured before each thing timed, and fractions are of that; figures are medians.",
     .options = options,

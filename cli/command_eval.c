@@ -26,8 +26,8 @@ static const cli_option options[] = {
     {"no-states", 0, CLI_FLAG, FIELD(no_states), NULL, "every block reads the initial state"},
     {"no-memories", 0, CLI_FLAG, FIELD(no_memories), NULL, "every block attends only to itself"},
     {"recall", 0, CLI_SIZE, FIELD(recall), "N",
-     "each head of each token attends to N keys of its own choice among all that a long memory holds; 0: to what routes "
-     "choose, if there are any"},
+     "each head of each token attends to N keys of its own choice among all that a long memory holds; 0: to what "
+     "routes choose, if there are any"},
     {"recall-layer", 0, CLI_SIZE, FIELD(recall_layer), "N",
      "the layer that recalls in a model without routed layers; 0: depth / 2 + 1"},
     {"clear-every-segment", 0, CLI_FLAG, FIELD(clear_every_segment), NULL,

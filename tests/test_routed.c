@@ -271,8 +271,9 @@ static void recall_that_cannot_be_is_refused(void **state)
     options.recall_layer = 1;
     expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "for models without");
     options.recall_layer = 3;
+    expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "layers range from 1 to 2");
     options.recall_capacity = 0;
-    expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "at least 1");
+    expect_failure(brt_stream_open(&stream, model, &options), BRT_ERROR_ARGUMENT, "lie between 1 and");
     brt_model_close(model);
 }
 

@@ -246,8 +246,8 @@ BRT_API brt_status brt_stream_memories(const brt_stream *stream, size_t layer, f
 BRT_API brt_status brt_stream_states(const brt_stream *stream, size_t index, float *out);
 /* Tokens that the row with the most of them remembers in routed memories; 0 without. */
 BRT_API size_t brt_stream_routed_length(const brt_stream *stream);
-/* index counts the routed layers in ascending order, from 0; out is [2, rows, routed_length, kv_heads * dim_head]: keys of
- * length 1, then values, as the memory keeps them, the newest last; 0 before what a row remembers. */
+/* index counts the routed layers in ascending order, from 0; out is [2, rows, routed_length, kv_heads * dim_head]: keys
+ * of length 1, then values, as the memory keeps them, the newest last; 0 before what a row remembers. */
 BRT_API brt_status brt_stream_routed(const brt_stream *stream, size_t index, float *out);
 /* Writes a session file, beside and renamed. It holds the whole timeline, its partial block included; loading continues
  * it exactly, with the weights that made it and no others. `note` is the caller's own UTF-8 text kept with it (NULL:

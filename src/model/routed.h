@@ -63,13 +63,13 @@ brt_status brt_rings_create(brt_ring **rings, const brt_ring_shape *shape, size_
 void brt_rings_close(brt_ring *rings, size_t count);
 /* Of all routed layers. */
 uint64_t brt_routed_bytes(const brt_config *config, size_t rows, size_t blocks);
-/* One row of a ring: the newest `count` positions to the end of [length, heads * dim], keys and values apart, zeros before
- * them. */
+/* One row of a ring: the newest `count` positions to the end of [length, heads * dim], keys and values apart, zeros
+ * before them. */
 void brt_routed_copy(const brt_ring *ring, const brt_kernels *kernels, size_t row, size_t count, size_t length,
                      real *keys, real *values);
 /* The sentence of a routed memory that is not there, of so many. */
 brt_status brt_routed_check(size_t memories, size_t index);
-/* Positions that a row remembers after `past` full blocks of `width`: all but those of the last one, up to `capacity`. */
+/* Positions that a row remembers after `past` full blocks of `width`: all but the last one's, up to `capacity`. */
 size_t brt_routed_remembered(size_t capacity, size_t width, uint64_t past);
 
 #endif

@@ -169,8 +169,8 @@ static brt_status write_items(const brt_stream *stream, const listing *list, con
     snprintf(filled, sizeof filled, "%zu", stream->filled);
     snprintf(model, sizeof model, "%016" PRIx64, fingerprint(stream->model));
     snprintf(routed, sizeof routed, "%" PRIu64, ring_end(stream));
-    const char *const metadata[] = {"format", session_format, "model", model,            "filled", filled,
-                                    "routed", routed,         "recall", recall,          "note",   note ? note : "", NULL};
+    const char *const metadata[] = {"format", session_format, "model",  model,  "filled", filled,
+                                    "routed", routed,         "recall", recall, "note",   note ? note : "", NULL};
     brt_status status = brt_safetensors_write(path, sources, list->count, metadata);
     free(sources);
     return status;

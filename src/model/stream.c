@@ -122,26 +122,6 @@ static brt_status plan(brt_stream *stream)
     return brt_tape_status(stream->tape);
 }
 
-/* Long memories: those of routed layers, or one for exact recall in a model without. */
-static brt_status choose_memories(brt_stream *stream, const brt_stream_options *options)
-{
-    const brt_model *model = stream->model;
-    size_t depth = model->depth, layer = options->recall_layer ? options->recall_layer : brt_min_size(depth / 2 + 1, depth);
-    if (options->recall_tokens > INT32_MAX || options->recall_capacity < 1 || options->recall_capacity > INT32_MAX)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "recall of %zu tokens from %zu; both must be at most %d, and the latter at "
-                        "least 1", options->recall_tokens, options->recall_capacity, INT32_MAX);
-    if (model->routed && options->recall_layer)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has routed memories, which are what is recalled: \"recall_layer\" "
-                        "is for models without");
-    if (layer > depth)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_layer\" is %zu; layers range from 1 to %zu", layer, depth);
-    stream->recalls = options->recall_tokens;
-    stream->memories = model->routed ? model->routed : stream->recalls ? 1 : 0;
-    stream->capacity = model->routed ? (size_t)model->config.routed_capacity : options->recall_capacity;
-    stream->memory_layer = layer - 1;
-    return BRT_OK;
-}
-
 static brt_status create(brt_stream **out, const brt_model *model, const brt_stream_options *options)
 {
     if (options->size != sizeof *options)
@@ -156,7 +136,7 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->rows = options->rows;
     stream->no_states = options->no_states;
     stream->no_memories = options->no_memories;
-    BRT_TRY(choose_memories(stream, options));
+    BRT_TRY(brt_stream_choose_memories(stream, options));
     stream->window = calloc(model->depth, sizeof *stream->window);
     stream->carried = calloc(model->slots.count, sizeof *stream->carried);
     stream->state = calloc(model->containers + 1, sizeof *stream->state);

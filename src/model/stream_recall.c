@@ -1,4 +1,4 @@
-/* Long memories of a stream, and exact recall from them: every key is there, and each head of each token takes its own. */
+/* Long memories of a stream, and exact recall from them: each head of each token takes keys of its own choice. */
 #include "stream_state.h"
 
 #include "../base/size.h"
@@ -18,6 +18,36 @@ bool brt_stream_has_memory(const brt_stream *stream, size_t layer, size_t *index
 size_t brt_stream_remembered(const brt_stream *stream, size_t row)
 {
     return brt_routed_remembered(stream->capacity, brt_stream_width(stream), stream->past[row]);
+}
+
+/* ---- choosing ----------------------------------------------------------------------------------------------- */
+
+static brt_status check_recall(const brt_model *model, const brt_stream_options *options)
+{
+    if (options->recall_capacity < 1 || options->recall_capacity > INT32_MAX)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_capacity\" is %zu; it must lie between 1 and %d",
+                        options->recall_capacity, INT32_MAX);
+    if (options->recall_layer > model->depth)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_layer\" is %zu; layers range from 1 to %zu",
+                        options->recall_layer, model->depth);
+    if (model->routed && options->recall_layer)
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_layer\" is for models without routed memories; this one's are "
+                                            "what is recalled");
+    if (options->recall_tokens && model->config.arithmetic != BRT_ARITHMETIC_REFERENCE)
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "exact recall (\"recall_tokens\") is for the reference's arithmetic");
+    return BRT_OK;
+}
+
+brt_status brt_stream_choose_memories(brt_stream *stream, const brt_stream_options *options)
+{
+    const brt_model *model = stream->model;
+    BRT_TRY(check_recall(model, options));
+    size_t middle = brt_min_size(model->depth / 2 + 1, model->depth);
+    stream->capacity = model->routed ? (size_t)model->config.routed_capacity : options->recall_capacity;
+    stream->recalls = brt_min_size(options->recall_tokens, stream->capacity);
+    stream->memories = model->routed ? model->routed : stream->recalls > 0;
+    stream->memory_layer = (options->recall_layer ? options->recall_layer : middle) - 1;
+    return BRT_OK;
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------- */

@@ -122,6 +122,8 @@ void brt_stream_forget_part(brt_stream *stream);
 /* What the current part chose, from its routes. */
 void brt_stream_choose_again(brt_stream *stream);
 
+/* Which layers have one: those with routes, or one for exact recall in a model without. */
+brt_status brt_stream_choose_memories(brt_stream *stream, const brt_stream_options *options);
 /* The index of a layer's long memory; false where it has none. */
 bool brt_stream_has_memory(const brt_stream *stream, size_t layer, size_t *index);
 /* How much of it a row remembers. */

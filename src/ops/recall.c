@@ -91,8 +91,8 @@ static size_t keep_best(const job *j, size_t count, uint32_t *list, real *scores
     return kept;
 }
 
-/* out = the listed values, and the null value after them, weighted by the softmax of the scores; returns the logarithm of
- * its sum. `value` [dim] is room. */
+/* out = the listed values, and the null value after them, weighted by the softmax of the scores; returns the logarithm
+ * of its sum. `value` [dim] is room. */
 static real attend(const job *j, size_t query, size_t count, const uint32_t *list, real *scores, real *value, real *out)
 {
     const recall *r = j->r;

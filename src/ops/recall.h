@@ -17,8 +17,8 @@ typedef struct brt_recall {
     real scale;            /* of logits */
 } brt_recall;
 
-/* query [batch * groups, time, heads, dim]; null_key and null_value [groups, dim], one more key for all heads of a group,
- * or NULL. Group g looks at the keys of the ring's head g * heads / groups. */
+/* query [batch * groups, time, heads, dim]; null_key and null_value [groups, dim], one more key for all heads of a
+ * group, or NULL. Group g looks at the keys of the ring's head g * heads / groups. */
 brt_heard brt_op_recall(brt_tape *tape, brt_tensor *query, brt_tensor *null_key, brt_tensor *null_value,
                         const brt_recall *how, size_t batch);
 
