@@ -6,7 +6,7 @@
 # Does nothing, and says nothing, when all are there. Needs to be root, or sudo.
 set -eu
 
-BUILD='gcc make meson ninja-build pkg-config libdnnl-dev libjansson-dev zlib1g-dev liblzma-dev'
+BUILD='gcc make meson ninja-build pkg-config libjansson-dev zlib1g-dev liblzma-dev'
 TEST='libcmocka-dev bats python3 xz-utils gnuplot-nox'
 DEMO='python3 xz-utils gnuplot-nox'
 CLANG='clang libclang-rt-dev'

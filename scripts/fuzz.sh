@@ -4,8 +4,7 @@
 # An input that fails is left as build-fuzz/FUZZER-*; new ones that reached something are kept in build-fuzz/corpus.
 set -eu
 seconds=$1
-# Products in plain C: nothing here multiplies, and oneDNN takes its time to load.
-CC=clang scripts/build.sh build-fuzz --werror -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dgemm=plain
+CC=clang scripts/build.sh build-fuzz --werror -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
 
 for source in tests/fuzz/fuzz_*.c; do
     name=$(basename "$source" .c)

@@ -16,8 +16,7 @@ address)
         $setarch scripts/test.sh build-asan --timeout-multiplier 5
     ;;
 thread)
-    # Products in plain C: oneDNN is not compiled with the sanitizer.
-    scripts/build.sh build-tsan -Db_sanitize=thread -Db_lundef=false -Dgemm=plain -Doptimization=1
+    scripts/build.sh build-tsan -Db_sanitize=thread -Db_lundef=false -Doptimization=1
     TSAN_OPTIONS=$memory:halt_on_error=1 \
         $setarch scripts/test.sh build-tsan --timeout-multiplier 5 --suite threads
     ;;

@@ -21,11 +21,9 @@ BEGIN {
     stands_on["bench"] = "base kernels tensor ops ckpt model train"
     stands_on["train"] = "base kernels tensor ops ckpt model data"
 
-    door["<dnnl.h>"] = "src/tensor/onednn.h"
     door["<immintrin.h>"] = "src/kernels/bf16.c src/kernels/vector.h"
     door["<jansson.h>"] = "src/base/json.h cli/output.h"
     door["<lzma.h>"] = door["<zlib.h>"] = "src/data/decompress.c"
-    door["<omp.h>"] = "src/tensor/onednn.c"
 }
 
 function broken(rule) {

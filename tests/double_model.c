@@ -70,8 +70,7 @@ static brt_model *make_model(const model_case *c)
     return model;
 }
 
-/* Away from the initial values, where gains are all 1 and a mix-up of two would not show. Nothing is to be refreshed:
- * the plain products of this build read the weights themselves. */
+/* Away from the initial values, where gains are all 1 and a mix-up of two would not show. */
 static void perturb(const brt_parameters *parameters)
 {
     for (size_t i = 0; i < parameters->total; i++)
@@ -86,6 +85,8 @@ static void want_gradients(fixture *f)
         brt_tensor *tensor = &parameters->items[i].tensor;
         tensor->gradient = f->gradient + (tensor->data - parameters->memory);
         tensor->wants_gradient = tensor->has_gradient = true;
+        if (parameters->items[i].matrix)
+            assert_ok(brt_matrix_enable_training(parameters->items[i].matrix, false));
     }
 }
 
@@ -123,6 +124,7 @@ static void enter_segment(fixture *f)
 static double play(void *context)
 {
     fixture *f = context;
+    brt_parameters_refresh(&f->model->parameters, 1);
     enter_segment(f);
     assert_ok(brt_segment_execute(f->tape, &f->run));
     return weight * f->run.loss;

@@ -35,7 +35,6 @@ struct check {
     bool copied; /* the operation's inputs are activations, not parameters */
     real *x[most_inputs], *gradient[most_inputs];
     size_t dims[most_inputs], count[most_inputs];
-    brt_gemm *gemm;
     brt_matrix *matrix[most_inputs]; /* of inputs with two dimensions */
     uint64_t weighings;
     double loss;
@@ -123,8 +122,11 @@ static inline double play(void *context)
     brt_tensor *in[most_inputs];
     k->loss = 0;
     k->weighings = 0;
-    for (size_t i = 0; i < most_inputs; i++)
+    for (size_t i = 0; i < most_inputs; i++) {
         in[i] = enter(k, i);
+        if (k->matrix[i])
+            brt_matrix_refresh(k->matrix[i]);
+    }
     k->c->build(k, in, k->c->options);
     if (brt_tape_recording(k->tape))
         brt_tape_backward(k->tape);
@@ -135,15 +137,17 @@ static inline double play(void *context)
 
 /* ---- the check ------------------------------------------------------------------------------------------- */
 
-static inline void open_input(check *k, size_t i)
+static inline void open_input(check *k, const brt_kernels *kernels, size_t i)
 {
     const input *in = &k->c->inputs[i];
     for (k->count[i] = 1; k->dims[i] < most_dims && in->shape[k->dims[i]]; k->dims[i]++)
         k->count[i] *= in->shape[k->dims[i]];
     k->x[i] = draw(k->count[i], i);
     k->gradient[i] = zeros(k->count[i]);
-    if (k->dims[i] == 2)
-        assert_ok(brt_matrix_create(&k->matrix[i], k->gemm, in->shape[0], in->shape[1], k->x[i]));
+    if (k->dims[i] == 2) {
+        assert_ok(brt_matrix_create(&k->matrix[i], kernels, in->shape[0], in->shape[1], k->x[i]));
+        assert_ok(brt_matrix_enable_training(k->matrix[i], false));
+    }
 }
 
 /* Plans both ways to play: with a backward pass, and for the loss alone. */
@@ -152,9 +156,8 @@ static inline void open_check(check *k, const operation_case *c, bool copied)
     const brt_kernels *kernels;
     *k = (check){.c = c, .copied = copied};
     assert_ok(brt_kernels_select(&kernels));
-    assert_ok(brt_gemm_create(&k->gemm, kernels));
     for (size_t i = 0; i < most_inputs; i++)
-        open_input(k, i);
+        open_input(k, kernels, i);
     assert_ok(brt_tape_create(&k->tape, kernels, 1));
     brt_tape_record(k->tape, true);
     play(k);
@@ -172,7 +175,6 @@ static inline void close_check(check *k)
         free(k->x[i]);
         free(k->gradient[i]);
     }
-    brt_gemm_close(k->gemm);
 }
 
 /* Two passes, the second in the memory that the first has used: their gradients add up. */

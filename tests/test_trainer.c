@@ -520,7 +520,7 @@ static bool allocator_tells(void)
     return tells;
 }
 
-/* Lists, tables of products and oneDNN's padding come on top, below a hundredth. */
+/* Lists come on top, below a hundredth. */
 static void expect_measured(brt_model *model, const brt_trainer_options *options)
 {
     uint64_t bytes;

@@ -60,6 +60,48 @@ static work bench_matmul_bf16(const brt_kernels *kernels, arrays *x)
     return products(tile_rows * tile_keys * head);
 }
 
+static work bench_pack(const brt_kernels *kernels, arrays *x)
+{
+    kernels->pack(rows, dim, x->a, dim, 1, x->b);
+    return passes_over(rows * dim, 2);
+}
+
+static work bench_pack_bf16(const brt_kernels *kernels, arrays *x)
+{
+    kernels->pack_bf16(rows, dim, x->a, dim, 1, (uint32_t *)x->bf16);
+    return passes_over(rows * dim, 1.5);
+}
+
+static work bench_matmul_packed(const brt_kernels *kernels, arrays *x)
+{
+    kernels->matmul_packed(tile_rows, tile_keys, head, x->a, head, 1, x->b, x->c, tile_keys, false, NULL);
+    return products(tile_rows * tile_keys * head);
+}
+
+static work bench_matmul_packed_bf16(const brt_kernels *kernels, arrays *x)
+{
+    const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
+    kernels->matmul_packed_bf16(tile_rows, tile_keys, head / 2, pairs, head / 2, 1, pairs, x->c, tile_keys, false,
+                                NULL);
+    return products(tile_rows * tile_keys * head);
+}
+
+static work bench_pack_matmul(const brt_kernels *kernels, arrays *x)
+{
+    size_t columns = (size_t)kernels->panel_columns;
+    kernels->pack_matmul(tile_rows, columns, head, x->a, head, 1, x->b, columns, x->d, x->c, columns, false, NULL);
+    return products((double)(tile_rows * columns * head));
+}
+
+static work bench_pack_matmul_bf16(const brt_kernels *kernels, arrays *x)
+{
+    size_t columns = (size_t)kernels->panel_columns;
+    const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
+    kernels->pack_matmul_bf16(tile_rows, columns, head, pairs, head / 2, 1, x->b, columns, (uint32_t *)(void *)x->d,
+                              x->c, columns, false, NULL);
+    return products((double)(tile_rows * columns * head));
+}
+
 static work bench_transpose(const brt_kernels *kernels, arrays *x)
 {
     kernels->transpose(tile_keys, head, x->a, head, x->b, tile_keys);

@@ -17,9 +17,16 @@ enum { BRT_PANEL = 64 };
 /* How large an exponential of softmax_step may be. */
 enum { BRT_SOFTMAX_LAG = 256 };
 
+/* What will be read next, of a matrix that is to be packed: `rows` rows of a panel's length, `row` reals apart. */
+typedef struct brt_ahead {
+    const real *data;
+    size_t row, rows;
+} brt_ahead;
+
 typedef struct brt_kernels {
-    const char *isa; /* "avx512" */
-    int lanes;       /* reals in one vector */
+    const char *isa;   /* "avx512" */
+    int lanes;         /* reals in one vector */
+    int panel_columns; /* of a matrix in panels (packed.h): a multiple of lanes */
 #define BRT_KERNEL(name, arguments) void(*name) arguments;
 #include "kernels.def"
 #undef BRT_KERNEL

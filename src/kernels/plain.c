@@ -1,6 +1,7 @@
 /* Every kernel in plain C, one element after the other, each one reading as its formula: the table for processors
  * without one of their own, the oracle of the tests, and the only one of the double build. */
 #include "kernels.h"
+#include "packed.h"
 #include "peak.h"
 #include "plain_gates.h"
 #include "plain_optimizer.h"
@@ -31,17 +32,49 @@ static real value_of_bf16(uint32_t half)
     return (real)value;
 }
 
+static real add_pair_products(real sum, uint32_t a, uint32_t b)
+{
+    sum += value_of_bf16(a & 0xffff) * value_of_bf16(b & 0xffff);
+    return sum + value_of_bf16(a >> 16) * value_of_bf16(b >> 16);
+}
+
 static void matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
                         const uint32_t *b, size_t b_row, real *c, size_t c_row, bool accumulate)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             real sum = accumulate ? c[i * c_row + j] : 0;
-            for (size_t p = 0; p < k; p++) {
-                uint32_t left = a[i * a_row + p * a_column], right = b[p * b_row + j];
-                sum += value_of_bf16(left & 0xffff) * value_of_bf16(right & 0xffff);
-                sum += value_of_bf16(left >> 16) * value_of_bf16(right >> 16);
-            }
+            for (size_t p = 0; p < k; p++)
+                sum = add_pair_products(sum, a[i * a_row + p * a_column], b[p * b_row + j]);
+            c[i * c_row + j] = sum;
+        }
+}
+
+enum { plain_lanes = 1, plain_panel = 4 };
+
+/* Where element (p, j) of a matrix [k, n] in panels is. */
+static size_t panel_index(size_t k, size_t n, size_t p, size_t j)
+{
+    size_t first = j - j % plain_panel;
+    return first * k + p * brt_panel_width(plain_panel, plain_lanes, n - first) + (j - first);
+}
+
+static void pack(size_t k, size_t n, const real *b, size_t b_row, size_t b_column, real *panels)
+{
+    for (size_t p = 0; p < k; p++)
+        for (size_t j = 0; j < n; j++)
+            panels[panel_index(k, n, p, j)] = b[p * b_row + j * b_column];
+}
+
+static void matmul_packed(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,
+                          const real *panels, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+{
+    (void)ahead;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            real sum = accumulate ? c[i * c_row + j] : 0;
+            for (size_t p = 0; p < k; p++)
+                sum += a[i * a_row + p * a_column] * panels[panel_index(k, n, p, j)];
             c[i * c_row + j] = sum;
         }
 }
@@ -170,6 +203,43 @@ static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_strid
             uint32_t second = r + 1 < rows ? bf16_of(x[(r + 1) * x_stride + i]) : 0;
             y[r / 2 * y_stride + i] = bf16_of(x[r * x_stride + i]) | second << 16;
         }
+}
+
+static void pack_bf16(size_t k, size_t n, const real *b, size_t b_row, size_t b_column, uint32_t *panels)
+{
+    for (size_t p = 0; p < k; p += 2)
+        for (size_t j = 0; j < n; j++) {
+            uint32_t second = p + 1 < k ? bf16_of(b[(p + 1) * b_row + j * b_column]) : 0;
+            panels[panel_index((k + 1) / 2, n, p / 2, j)] = bf16_of(b[p * b_row + j * b_column]) | second << 16;
+        }
+}
+
+static void matmul_packed_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
+                               const uint32_t *panels, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+{
+    (void)ahead;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            real sum = accumulate ? c[i * c_row + j] : 0;
+            for (size_t p = 0; p < k; p++)
+                sum = add_pair_products(sum, a[i * a_row + p * a_column], panels[panel_index(k, n, p, j)]);
+            c[i * c_row + j] = sum;
+        }
+}
+
+static void pack_matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
+                        size_t b_row, real *panel, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+{
+    pack(k, n, b, b_row, 1, panel);
+    matmul_packed(m, n, k, a, a_row, a_column, panel, c, c_row, accumulate, ahead);
+}
+
+static void pack_matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
+                             const real *b, size_t b_row, uint32_t *panel, real *c, size_t c_row, bool accumulate,
+                             const brt_ahead *ahead)
+{
+    pack_bf16(k, n, b, b_row, 1, panel);
+    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, c, c_row, accumulate, ahead);
 }
 
 static void sum_squares(size_t n, const real *x, double *sum)
@@ -471,7 +541,8 @@ static void peak(size_t rounds, real *result)
 
 const brt_kernels brt_kernels_generic = {
     .isa = "generic",
-    .lanes = 1,
+    .lanes = plain_lanes,
+    .panel_columns = plain_panel,
 #define BRT_KERNEL(name, arguments) .name = name,
 #include "kernels.def"
 #undef BRT_KERNEL

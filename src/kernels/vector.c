@@ -8,6 +8,7 @@
 #include "vector_matmul.h"
 #include "vector_optimizer.h"
 #include "vector_pairs.h"
+#include "vector_packed.h"
 #include "vector_panels.h"
 #include "vector_peak.h"
 #include "vector_rows.h"
@@ -22,6 +23,7 @@
 const brt_kernels BRT_TABLE(BRT_SET) = {
     .isa = BRT_NAME(BRT_SET),
     .lanes = lanes,
+    .panel_columns = tile_columns,
 #define BRT_KERNEL(name, arguments) .name = name,
 #include "kernels.def"
 #undef BRT_KERNEL

@@ -112,12 +112,11 @@ brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_c
     for (size_t i = 0; i < source->parameters.count && status == BRT_OK; i++)
         status = take_parameter(model, &source->parameters.items[i]);
     close_new_gates(model, source);
-    if (status == BRT_OK)
-        status = brt_parameters_refresh(&model->parameters, 1);
     if (status != BRT_OK) {
         brt_model_close(model);
         return status;
     }
+    brt_parameters_refresh(&model->parameters, 1);
     *out = model;
     return BRT_OK;
 }

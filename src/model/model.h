@@ -10,7 +10,6 @@ struct brt_model {
     brt_config config;
     brt_parameters parameters;
     const brt_kernels *kernels;
-    brt_gemm *gemm;
     brt_positions positions;
     size_t depth, containers;
     brt_slots slots;

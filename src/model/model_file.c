@@ -192,7 +192,8 @@ static brt_status read_model(brt_model **out, const brt_config *config, const br
     choice as_in_file = {file, find_prefix(file, config)};
     BRT_TRY(brt_model_allocate(out, config, choose_as_in_file, &as_in_file));
     BRT_TRY(read_parameters(*out, file, as_in_file.prefix));
-    return brt_parameters_refresh(&(*out)->parameters, 1);
+    brt_parameters_refresh(&(*out)->parameters, 1);
+    return BRT_OK;
 }
 
 /* The weights file is opened, and its header checked, before anything is allocated for it. */

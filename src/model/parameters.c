@@ -161,42 +161,28 @@ brt_table brt_parameter_table(brt_parameter *rows)
 
 /* ---- packed forms --------------------------------------------------------------------------------------- */
 
-brt_status brt_parameters_pack(brt_parameters *parameters, brt_gemm *gemm)
+brt_status brt_parameters_pack(brt_parameters *parameters, const brt_kernels *kernels)
 {
     for (size_t i = 0; i < parameters->count; i++) {
         brt_parameter *item = &parameters->items[i];
         if (item->is_matrix && item->precision == BRT_F32)
-            BRT_TRY(brt_matrix_create(&item->matrix, gemm, item->tensor.shape[0], item->tensor.shape[1],
+            BRT_TRY(brt_matrix_create(&item->matrix, kernels, item->tensor.shape[0], item->tensor.shape[1],
                                       item->tensor.data));
     }
     return BRT_OK;
 }
 
-typedef struct refreshing {
-    const brt_parameters *parameters;
-    brt_status *status; /* [count] */
-} refreshing;
-
 static void refresh_task(void *context, size_t task, int thread)
 {
-    refreshing *r = context;
-    brt_matrix *matrix = r->parameters->items[task].matrix;
+    const brt_parameters *parameters = context;
     (void)thread;
-    r->status[task] = matrix ? brt_matrix_refresh(matrix) : BRT_OK;
+    if (parameters->items[task].matrix)
+        brt_matrix_refresh(parameters->items[task].matrix);
 }
 
-brt_status brt_parameters_refresh(const brt_parameters *parameters, int threads)
+void brt_parameters_refresh(const brt_parameters *parameters, int threads)
 {
-    brt_status *status = calloc(parameters->count, sizeof *status);
-    if (!status)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for packing the weights");
-    refreshing r = {parameters, status};
-    brt_parallel_for(threads, parameters->count, refresh_task, &r);
-    brt_status first = BRT_OK;
-    for (size_t i = 0; i < parameters->count && first == BRT_OK; i++)
-        first = status[i];
-    free(status);
-    return first == BRT_OK ? BRT_OK : BRT_FAIL(first, "packing the weights failed");
+    brt_parallel_for(threads, parameters->count, refresh_task, (void *)parameters);
 }
 
 brt_parameter *brt_parameters_find(const brt_parameters *parameters, const char *format, ...)

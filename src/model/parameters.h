@@ -49,9 +49,9 @@ brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *c
                                  const void *context);
 void brt_parameters_close(brt_parameters *parameters);
 /* Packed forms of the linear weights in F32, to be refreshed when the weights have been set. */
-brt_status brt_parameters_pack(brt_parameters *parameters, brt_gemm *gemm);
+brt_status brt_parameters_pack(brt_parameters *parameters, const brt_kernels *kernels);
 /* Every packed weight anew, on `threads` threads. */
-brt_status brt_parameters_refresh(const brt_parameters *parameters, int threads);
+void brt_parameters_refresh(const brt_parameters *parameters, int threads);
 /* The parameter "PREFIX.NAME"; NULL if there is none. */
 brt_parameter *brt_parameters_find(const brt_parameters *parameters, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

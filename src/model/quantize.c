@@ -82,12 +82,11 @@ brt_status brt_model_quantize(brt_model **out, const brt_model *model, const cha
         status = BRT_FAIL(BRT_ERROR_UNSUPPORTED, "models in the paper's arithmetic are not quantized");
     if (status == BRT_OK)
         status = copy_parameters(model, copy);
-    if (status == BRT_OK)
-        status = brt_parameters_refresh(&copy->parameters, 1);
     if (status != BRT_OK) {
         brt_model_close(copy);
         return status;
     }
+    brt_parameters_refresh(&copy->parameters, 1);
     *out = copy;
     return BRT_OK;
 }

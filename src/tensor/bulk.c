@@ -15,7 +15,6 @@ typedef struct job {
     size_t count;
     const real *from;
     real *to;
-    uint16_t *rounded;
 } job;
 
 static size_t part_size(const job *j, size_t first)
@@ -47,14 +46,6 @@ static void add_task(void *context, size_t task, int thread)
     j->kernels->add(part_size(j, first), j->from + first, j->to + first);
 }
 
-static void round_task(void *context, size_t task, int thread)
-{
-    const job *j = context;
-    size_t first = task * part_reals;
-    (void)thread;
-    j->kernels->to_bf16(part_size(j, first), j->from + first, j->rounded + first);
-}
-
 static void run(const job *j, int threads, brt_task *task)
 {
     brt_parallel_for(threads, brt_ceil_div(j->count, part_reals), task, (void *)j);
@@ -73,11 +64,6 @@ void brt_bulk_add(const brt_kernels *kernels, int threads, size_t count, const r
 void brt_bulk_zero(int threads, size_t count, real *to)
 {
     run(&(job){.count = count, .to = to}, threads, zero_task);
-}
-
-void brt_bulk_round(const brt_kernels *kernels, int threads, size_t count, const real *from, uint16_t *to)
-{
-    run(&(job){.kernels = kernels, .count = count, .from = from, .rounded = to}, threads, round_task);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */

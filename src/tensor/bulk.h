@@ -1,10 +1,8 @@
-/* Copies, sums and roundings of long stretches and of many rows, on several threads. */
+/* Copies and sums of long stretches and of many rows, on several threads. */
 #ifndef BRT_TENSOR_BULK_H
 #define BRT_TENSOR_BULK_H
 
 #include "../kernels/kernels.h"
-
-#include <stdint.h>
 
 /* to = from */
 void brt_bulk_copy(int threads, size_t count, const real *from, real *to);
@@ -16,7 +14,5 @@ void brt_bulk_zero(int threads, size_t count, real *to);
 void brt_bulk_add_row(const brt_kernels *kernels, int threads, size_t rows, size_t dim, const real *row, real *to);
 /* sum [dim] += all rows of `from` [rows, dim], in their order */
 void brt_bulk_sum_rows(const brt_kernels *kernels, int threads, size_t rows, size_t dim, const real *from, real *sum);
-/* to = from in bf16 */
-void brt_bulk_round(const brt_kernels *kernels, int threads, size_t count, const real *from, uint16_t *to);
 
 #endif

@@ -472,10 +472,10 @@ brt_status brt_trainer_update(brt_trainer *trainer, float learning_rate, double 
         return BRT_FAIL(BRT_ERROR_NUMERIC, "the norm of the gradient is not finite (%g)", gradient_norm);
     brt_optimizer_update(&trainer->optimizer, learning_rate, gradient_norm);
     take_time(trainer, BRT_UPDATE_OPTIMIZER, &start);
-    brt_status status = brt_parameters_refresh(&trainer->model->parameters, trainer->options.threads);
+    brt_parameters_refresh(&trainer->model->parameters, trainer->options.threads);
     take_time(trainer, BRT_UPDATE_PACKING, &start);
     trainer->updates++;
-    return status;
+    return BRT_OK;
 }
 
 void brt_trainer_clear(brt_trainer *trainer)

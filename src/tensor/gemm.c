@@ -1,0 +1,385 @@
+#include "gemm.h"
+
+#include "../base/parallel.h"
+#include "../base/size.h"
+#include "../kernels/packed.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The right operand [inner, columns] of a product, packed: cut along the inner index into blocks (inner_step), each of
+ * them in panels. In bf16 a pair of rows stands where one does in f32. */
+typedef struct packed {
+    size_t inner, columns;
+    real *data; /* NULL: not wanted */
+} packed;
+
+typedef enum product_kind {
+    x_weight_t, /* forward: times weight^T [in, out] */
+    dy_weight,  /* gradient of the input: times weight [out, in] */
+} product_kind;
+
+struct brt_matrix {
+    const brt_kernels *kernels;
+    size_t out, in;
+    const real *weight;
+    packed copies[2][2]; /* by bf16 or not, and by kind */
+};
+
+/* ---- either type -------------------------------------------------------------------------------------------- */
+
+/* Pairs of bf16 numbers take the place of reals. */
+static uint32_t *as_pairs(real *data)
+{
+    return (uint32_t *)(void *)data;
+}
+
+static const uint32_t *as_const_pairs(const real *data)
+{
+    return (const uint32_t *)(const void *)data;
+}
+
+/* Rows that so many rows become, when packed. */
+static size_t packed_rows(bool bf16, size_t rows)
+{
+    return bf16 ? brt_ceil_div(rows, 2) : rows;
+}
+
+static void pack(const brt_kernels *kernels, bool bf16, size_t k, size_t n, const real *b, size_t b_row,
+                 size_t b_column, real *panels)
+{
+    if (bf16)
+        kernels->pack_bf16(k, n, b, b_row, b_column, as_pairs(panels));
+    else
+        kernels->pack(k, n, b, b_row, b_column, panels);
+}
+
+/* k counts packed rows. */
+static void multiply(const brt_kernels *kernels, bool bf16, size_t m, size_t n, size_t k, const real *a, size_t a_row,
+                     size_t a_column, const real *panels, real *c, size_t c_row, bool accumulate,
+                     const brt_ahead *ahead)
+{
+    if (bf16)
+        kernels->matmul_packed_bf16(m, n, k, as_const_pairs(a), a_row, a_column, as_const_pairs(panels), c, c_row,
+                                    accumulate, ahead);
+    else
+        kernels->matmul_packed(m, n, k, a, a_row, a_column, panels, c, c_row, accumulate, ahead);
+}
+
+/* ---- packed weights ------------------------------------------------------------------------------------------ */
+
+enum {
+    /* Packed rows of a block: its panels (192 KiB on AVX-512) and as much of the left operand stay in the second-level
+     * cache. Larger blocks read and write the result more rarely. */
+    largest_inner = 768,
+};
+
+/* Rows of each block but the last: as few blocks as can be, all alike, and no pair of rows in two of them. */
+static size_t inner_step(const packed *b, bool bf16)
+{
+    size_t blocks = brt_ceil_div(packed_rows(bf16, b->inner), largest_inner);
+    return brt_ceil_div(b->inner, 2 * blocks) * 2;
+}
+
+/* Where the block that begins with this row is. */
+static size_t block_offset(const brt_kernels *kernels, const packed *b, bool bf16, size_t row)
+{
+    return packed_rows(bf16, row) * brt_round_to_vectors((size_t)kernels->lanes, b->columns);
+}
+
+static size_t packed_bytes(const brt_kernels *kernels, const packed *b, bool bf16)
+{
+    return brt_ceil_div(block_offset(kernels, b, bf16, b->inner) * sizeof(real), 64) * 64;
+}
+
+static brt_status make_packed(brt_matrix *matrix, bool bf16, product_kind kind)
+{
+    packed *b = &matrix->copies[bf16][kind];
+    if (b->data)
+        return BRT_OK;
+    b->data = aligned_alloc(64, packed_bytes(matrix->kernels, b, bf16));
+    if (!b->data)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a packed weight of %zu x %zu", matrix->out, matrix->in);
+    memset(b->data, 0, packed_bytes(matrix->kernels, b, bf16));
+    return BRT_OK;
+}
+
+static void repack(const brt_matrix *matrix, bool bf16, product_kind kind)
+{
+    const packed *b = &matrix->copies[bf16][kind];
+    size_t row = kind == x_weight_t ? 1 : matrix->in, column = kind == x_weight_t ? matrix->in : 1;
+    size_t step = inner_step(b, bf16);
+    for (size_t i = 0; b->data && i < b->inner; i += step) {
+        size_t k = brt_min_size(step, b->inner - i);
+        pack(matrix->kernels, bf16, k, b->columns, matrix->weight + i * row, row, column,
+             b->data + block_offset(matrix->kernels, b, bf16, i));
+    }
+}
+
+brt_status brt_matrix_create(brt_matrix **out, const brt_kernels *kernels, size_t rows, size_t columns,
+                             const real *weight)
+{
+    brt_matrix *matrix = calloc(1, sizeof *matrix);
+    if (!matrix)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a weight of %zu x %zu", rows, columns);
+    *matrix = (brt_matrix){.kernels = kernels, .out = rows, .in = columns, .weight = weight};
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        matrix->copies[bf16][x_weight_t] = (packed){.inner = columns, .columns = rows};
+        matrix->copies[bf16][dy_weight] = (packed){.inner = rows, .columns = columns};
+    }
+    brt_status status = make_packed(matrix, false, x_weight_t);
+    if (status != BRT_OK) {
+        brt_matrix_close(matrix);
+        return status;
+    }
+    *out = matrix;
+    return BRT_OK;
+}
+
+brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16)
+{
+    if (bf16 && !brt_kernels_have_bf16(matrix->kernels))
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this processor has no products of bf16 numbers: train in f32");
+    if (bf16)
+        BRT_TRY(make_packed(matrix, true, x_weight_t));
+    BRT_TRY(make_packed(matrix, bf16, dy_weight));
+    brt_matrix_refresh(matrix);
+    return BRT_OK;
+}
+
+void brt_matrix_refresh(brt_matrix *matrix)
+{
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        repack(matrix, bf16, x_weight_t);
+        repack(matrix, bf16, dy_weight);
+    }
+}
+
+void brt_matrix_close(brt_matrix *matrix)
+{
+    if (!matrix)
+        return;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        free(matrix->copies[bf16][x_weight_t].data);
+        free(matrix->copies[bf16][dy_weight].data);
+    }
+    free(matrix);
+}
+
+size_t brt_matrix_training_bytes(const brt_matrix *matrix, bool bf16)
+{
+    const packed *forward = &matrix->copies[bf16][x_weight_t], *backward = &matrix->copies[bf16][dy_weight];
+    return (forward->data ? 0 : packed_bytes(matrix->kernels, forward, bf16)) +
+           (backward->data ? 0 : packed_bytes(matrix->kernels, backward, bf16));
+}
+
+/* ---- rows times a weight --------------------------------------------------------------------------------------- */
+
+enum {
+    largest_rows = 128, /* of a task */
+    smallest_rows = 32, /* below it a weight's bytes decide, not the arithmetic */
+    rounded_rows = 64,  /* put into bf16 at a time */
+    enough_tasks = 8,   /* to keep every core busy to the end */
+};
+
+typedef struct row_product {
+    const brt_kernels *kernels;
+    const packed *b;
+    bool bf16, accumulate;
+    size_t rows, row_step, column_step, column_parts; /* a task is row_step rows times column_step columns */
+    const real *x;                                    /* [rows, inner] */
+    real *y;                                          /* [rows, columns] */
+} row_product;
+
+/* Rows alone are cut where they are many, else whole panels of columns, too. */
+static void cut(row_product *p)
+{
+    size_t panel = (size_t)p->kernels->panel_columns, panels = brt_ceil_div(p->b->columns, panel);
+    p->row_step = largest_rows;
+    while (p->row_step > smallest_rows && p->rows / p->row_step < enough_tasks)
+        p->row_step /= 2;
+    size_t row_parts = brt_ceil_div(p->rows, p->row_step);
+    size_t column_parts = row_parts < enough_tasks ? brt_ceil_div(2 * enough_tasks, row_parts) : 1;
+    p->column_step = brt_ceil_div(panels, column_parts) * panel;
+    p->column_parts = brt_ceil_div(p->b->columns, p->column_step);
+}
+
+/* x[rows, k] in bf16, in rows of whole pairs */
+static void round_rows(const brt_kernels *kernels, size_t rows, size_t k, const real *x, size_t x_stride, real *rounded)
+{
+    size_t pairs = brt_ceil_div(k, 2);
+    uint32_t *y = as_pairs(rounded);
+    for (size_t r = 0; r < rows; r++, x += x_stride, y += pairs) {
+        y[pairs - 1] = 0;
+        kernels->to_bf16(k, x, (uint16_t *)y);
+    }
+}
+
+/* y[rows, columns] (+)= x[rows, k] times a block's panels */
+static void multiply_block(const row_product *p, size_t rows, size_t columns, size_t k, const real *x,
+                           const real *panels, real *y, bool accumulate)
+{
+    size_t x_row = p->b->inner, y_row = p->b->columns, pairs = brt_ceil_div(k, 2);
+    if (!p->bf16) {
+        multiply(p->kernels, false, rows, columns, k, x, x_row, 1, panels, y, y_row, accumulate, NULL);
+        return;
+    }
+    real rounded[rounded_rows * largest_inner];
+    for (size_t r = 0; r < rows; r += rounded_rows) {
+        size_t count = brt_min_size(rounded_rows, rows - r);
+        round_rows(p->kernels, count, k, x + r * x_row, x_row, rounded);
+        multiply(p->kernels, true, count, columns, pairs, rounded, pairs, 1, panels, y + r * y_row, y_row, accumulate,
+                 NULL);
+    }
+}
+
+static void row_task(void *context, size_t task, int thread)
+{
+    const row_product *p = context;
+    const packed *b = p->b;
+    size_t row = task / p->column_parts * p->row_step, column = task % p->column_parts * p->column_step;
+    size_t rows = brt_min_size(p->row_step, p->rows - row), columns = brt_min_size(p->column_step, b->columns - column);
+    (void)thread;
+    for (size_t i = 0, step = inner_step(b, p->bf16); i < b->inner; i += step) {
+        size_t k = brt_min_size(step, b->inner - i);
+        const real *panels = b->data + block_offset(p->kernels, b, p->bf16, i) + column * packed_rows(p->bf16, k);
+        multiply_block(p, rows, columns, k, p->x + row * b->inner + i, panels, p->y + row * b->columns + column,
+                       p->accumulate || i > 0);
+    }
+}
+
+static void multiply_rows(const brt_matrix *matrix, product_kind kind, int threads, bool bf16, size_t rows,
+                          const real *x, real *y, bool accumulate)
+{
+    row_product p = {.kernels = matrix->kernels,
+                     .b = &matrix->copies[bf16][kind],
+                     .bf16 = bf16,
+                     .accumulate = accumulate,
+                     .rows = rows,
+                     .x = x,
+                     .y = y};
+    cut(&p);
+    brt_parallel_for(threads, brt_ceil_div(rows, p.row_step) * p.column_parts, row_task, &p);
+}
+
+void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, real *y,
+                        bool accumulate)
+{
+    multiply_rows(matrix, x_weight_t, threads, bf16, rows, x, y, accumulate);
+}
+
+void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy, real *dx,
+                               bool accumulate)
+{
+    multiply_rows(matrix, dy_weight, threads, bf16, rows, dy, dx, accumulate);
+}
+
+/* ---- gradients of weights ------------------------------------------------------------------------------------ */
+
+enum {
+    largest_outs = 256, /* of a task: so often a packed row of x is used */
+    smallest_outs = 128,
+    smallest_ins = 128,
+    packed_dy = 1 << 16, /* reals of dy that are packed at a time: 256 KiB of the second-level cache */
+};
+
+/* A task is out_step outs times in_step ins, over all rows, row_step at a time. */
+typedef struct weight_product {
+    const brt_matrix *matrix;
+    bool bf16;
+    size_t rows, row_step, out_step, in_step, in_parts;
+    const real *dy, *x;
+    real *dweight;
+    real *room; /* [threads, room_size] */
+} weight_product;
+
+/* Of a task: packed rows of dy, and of a panel of x. */
+static size_t room_size(const brt_kernels *kernels)
+{
+    return packed_dy + packed_dy / smallest_outs * (size_t)kernels->panel_columns;
+}
+
+size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads)
+{
+    return (size_t)threads * room_size(matrix->kernels);
+}
+
+static void cut_weight(weight_product *p)
+{
+    size_t out = p->matrix->out, in = p->matrix->in;
+    p->out_step = out * in < enough_tasks * largest_outs * largest_outs ? smallest_outs : largest_outs;
+    p->row_step = packed_dy / p->out_step * (p->bf16 ? 2 : 1);
+    size_t parts = brt_ceil_div(enough_tasks, brt_ceil_div(out, p->out_step));
+    p->in_step = brt_ceil_div(brt_ceil_div(in, parts), smallest_ins) * smallest_ins;
+    p->in_parts = brt_ceil_div(in, p->in_step);
+}
+
+/* dweight[outs, ins] += dy[rows, outs]^T x[rows, ins]: what a task does at a time. */
+typedef struct gradient_part {
+    size_t outs, ins, rows;
+    const real *dy, *x;
+    real *dweight;
+} gradient_part;
+
+/* What is fetched while panel j of x is multiplied with panel i of dy: first the next panel of x, then panel j of the
+ * next rows of dy. */
+static brt_ahead next_source(const weight_product *p, const gradient_part *part, size_t i, size_t j)
+{
+    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)p->matrix->kernels->panel_columns;
+    if (i == 0)
+        return (brt_ahead){j + panel < part->ins ? part->x + j + panel : part->x + part->rows * in, in, part->rows};
+    if (i == panel && j < part->outs)
+        return (brt_ahead){part->dy + part->rows * out + j, out, part->rows};
+    return (brt_ahead){0};
+}
+
+/* Adds the product of a panel of dy, packed, and one of x. The first panel of dy packs that of x. */
+static void multiply_panels(const weight_product *p, const gradient_part *part, size_t i, size_t j, const real *dy,
+                            real *x)
+{
+    const brt_kernels *kernels = p->matrix->kernels;
+    size_t in = p->matrix->in, panel = (size_t)kernels->panel_columns, k = packed_rows(p->bf16, part->rows);
+    size_t outs = brt_min_size(panel, part->outs - i), ins = brt_min_size(panel, part->ins - j);
+    size_t width = brt_panel_width(panel, (size_t)kernels->lanes, part->outs - i);
+    real *dweight = part->dweight + i * in + j;
+    brt_ahead ahead = next_source(p, part, i, j);
+    dy += i * k;
+    if (i > 0)
+        multiply(kernels, p->bf16, outs, ins, k, dy, 1, width, x, dweight, in, true, &ahead);
+    else if (p->bf16)
+        kernels->pack_matmul_bf16(outs, ins, part->rows, as_const_pairs(dy), 1, width, part->x + j, in, as_pairs(x),
+                                  dweight, in, true, &ahead);
+    else
+        kernels->pack_matmul(outs, ins, part->rows, dy, 1, width, part->x + j, in, x, dweight, in, true, &ahead);
+}
+
+static void gradient_task(void *context, size_t task, int thread)
+{
+    const weight_product *p = context;
+    const brt_kernels *kernels = p->matrix->kernels;
+    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)kernels->panel_columns;
+    size_t first_out = task / p->in_parts * p->out_step, first_in = task % p->in_parts * p->in_step;
+    real *dy = p->room + (size_t)thread * room_size(kernels), *x = dy + packed_dy;
+    for (size_t row = 0; row < p->rows; row += p->row_step) {
+        gradient_part part = {.outs = brt_min_size(p->out_step, out - first_out),
+                              .ins = brt_min_size(p->in_step, in - first_in),
+                              .rows = brt_min_size(p->row_step, p->rows - row),
+                              .dy = p->dy + row * out + first_out,
+                              .x = p->x + row * in + first_in,
+                              .dweight = p->dweight + first_out * in + first_in};
+        pack(kernels, p->bf16, part.rows, part.outs, part.dy, out, 1, dy);
+        for (size_t j = 0; j < part.ins; j += panel)
+            for (size_t i = 0; i < part.outs; i += panel)
+                multiply_panels(p, &part, i, j, dy, x);
+    }
+}
+
+void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
+                                const real *x, real *dweight, real *room)
+{
+    weight_product p = {
+        .matrix = matrix, .bf16 = bf16, .rows = rows, .dy = dy, .x = x, .dweight = dweight, .room = room};
+    cut_weight(&p);
+    brt_parallel_for(threads, brt_ceil_div(matrix->out, p.out_step) * p.in_parts, gradient_task, &p);
+}
