@@ -61,7 +61,7 @@ extern const bench_section bench_machine, bench_training, bench_attention, bench
 
 /* Takes a row, an object that json_pack made with the keys of the table's columns. */
 brt_status bench_add(bench *b, const char *table, json_t *row);
-/* Prints the section's tables as Markdown. */
+/* Prints the section's tables as Markdown; with --json nothing yet. */
 brt_status bench_print(const bench *b, const bench_section *section);
 
 /* ---- the case at hand -------------------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@ static const char *const base[][2] = {
 enum { most_changes = 5, base_rows = 2 };
 
 static const double least_seconds = 0.05;   /* of a round */
-static const double tiny_operation = 10e-6; /* a roofline of less than this per operation is a tiny model's */
+static const double tiny_operation = 10e-6; /* a roofline below this per operation is bound by their launches */
 
 typedef struct shape {
     const char *name;
@@ -79,15 +79,15 @@ static brt_status make_model(const shape *s, brt_model **out)
     return status;
 }
 
+/* ---- steps ------------------------------------------------------------------------------------------------------- */
+
 typedef struct shape_run {
-    const bench *b;
-    const shape *shape;
     brt_model *model;
     brt_trainer_options options;
     brt_trainer *trainer;
-    int32_t *tokens; /* [rows, time] */
-    bool *reset;     /* [rows] */
-    size_t time, steps;
+    int32_t *tokens;    /* [rows, time] */
+    bool *reset;        /* [rows] */
+    size_t time, steps; /* steps of a round */
 } shape_run;
 
 static brt_status run_steps(void *context)
@@ -98,57 +98,91 @@ static brt_status run_steps(void *context)
     double loss;
     for (size_t i = 0; i < r->steps; i++) {
         CLI_TRY(brt_trainer_segment(r->trainer, &segment, &loss, NULL));
-        CLI_TRY(brt_trainer_update(r->trainer, 1e-4f, NULL));
+        CLI_TRY(brt_trainer_update(r->trainer, r->options.learning_rate, NULL));
     }
     return BRT_OK;
 }
 
-/* Operations of a step, forward and backward. */
-static double count_operations(const shape_run *r)
+/* The first step warms up and is counted: how many operations it has, forward and backward. */
+static brt_status count_operations(const shape_run *r, double *count)
 {
     brt_profile_entry entry;
-    double calls = 0;
+    CLI_TRY(run_steps((void *)r));
+    *count = 0;
     for (size_t i = 0; brt_trainer_profile(r->trainer, i, &entry); i++)
-        calls += 2 * (double)entry.calls;
-    return calls;
+        *count += 2 * (double)entry.calls;
+    return BRT_OK;
 }
 
-static brt_status time_shape(bench *b, shape_run *r)
+static brt_status time_steps(const bench *b, shape_run *r, bench_timing *timing)
+{
+    double start = cli_seconds_now();
+    CLI_TRY(run_steps(r));
+    r->steps = (size_t)fmax(1, least_seconds / (cli_seconds_now() - start));
+    return bench_time(b->arguments->threads, b->arguments->repeats, run_steps, r, timing);
+}
+
+/* ---- against the roofline ---------------------------------------------------------------------------------------- */
+
+typedef struct work {
+    double gflop, gbytes, operations; /* of a step */
+} work;
+
+static brt_status measure_work(const shape_run *r, work *w)
 {
     brt_model_costs costs;
     uint64_t bytes;
+    CLI_TRY(brt_model_measure(r->model, r->time, r->time, &costs));
+    CLI_TRY(brt_trainer_measure(r->model, &r->options, &bytes));
+    w->gflop = 1e-9 * (double)costs.train_flops_per_sample * (double)r->options.rows;
+    /* All that a trainer holds is written and read once in a step. */
+    w->gbytes = 2e-9 * (double)(bytes + costs.parameter_bytes);
+    return BRT_OK;
+}
+
+/* "f32" and "ms_per_step": the key "f32_ms_per_step". */
+static bool set(json_t *row, const char *dtype, const char *what, json_t *value)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s_%s", dtype, what);
+    return json_object_set_new(row, key, value) == 0;
+}
+
+static brt_status set_figures(json_t *row, const shape_run *r, const work *w, const bench_timing *timing)
+{
+    const char *dtype = r->options.dtype;
+    bool bf16 = strcmp(dtype, "bf16") == 0;
+    double steps = (double)r->steps, seconds = timing->seconds / steps;
+    double arithmetic = steps * w->gflop / (bf16 ? timing->possible_bf16_gflop : timing->possible_f32_gflop);
+    double memory = steps * w->gbytes / timing->possible_gbytes, roofline = fmax(arithmetic, memory);
+    const char *bound = roofline * seconds < tiny_operation * w->operations ? "launches"
+                        : arithmetic > memory                               ? "arithmetic"
+                                                                            : "memory";
+    bool complete = set(row, dtype, "ms_per_step", json_real(1e3 * seconds)) &&
+                    set(row, dtype, "time_over_roofline", json_real(1 / roofline)) &&
+                    set(row, dtype, "bound", json_string(bound));
+    return complete ? BRT_OK : cli_out_of_memory("the result");
+}
+
+static brt_status measure(const bench *b, shape_run *r, json_t *row)
+{
+    work w;
     bench_timing timing;
-    bool bf16 = strcmp(r->options.dtype, "bf16") == 0;
     bench_fill_tokens(r->tokens, r->options.rows * r->time,
                       (size_t)brt_config_get(brt_model_config(r->model), "num_tokens"));
     memset(r->reset, true, r->options.rows * sizeof *r->reset);
-    CLI_TRY(brt_model_measure(r->model, r->time, r->time, &costs));
-    CLI_TRY(brt_trainer_measure(r->model, &r->options, &bytes));
+    CLI_TRY(measure_work(r, &w));
     CLI_TRY(brt_trainer_open(&r->trainer, r->model, &r->options));
-    CLI_TRY(run_steps(r)); /* warms up */
-    double operations = count_operations(r), start = cli_seconds_now();
-    CLI_TRY(run_steps(r));
-    r->steps = (size_t)fmax(1, least_seconds / (cli_seconds_now() - start));
-    CLI_TRY(bench_time(b->arguments->threads, b->arguments->repeats, run_steps, r, &timing));
-    /* All that a trainer holds is written and read once in a step. */
-    double gflop = 1e-9 * (double)costs.train_flops_per_sample * (double)r->options.rows;
-    double gbytes = 2e-9 * (double)(bytes + costs.parameter_bytes), steps = (double)r->steps;
-    double arithmetic = steps * gflop / (bf16 ? timing.possible_bf16_gflop : timing.possible_f32_gflop);
-    double memory = steps * gbytes / timing.possible_gbytes, seconds = timing.seconds / steps;
-    double roofline = fmax(arithmetic, memory) * seconds;
-    bool tiny = roofline < tiny_operation * operations;
-    return bench_add(b, "shapes",
-                     json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "shape", r->shape->name, "dtype",
-                               r->options.dtype, "batch", (json_int_t)r->options.rows, "gflop", gflop, "mbytes",
-                               1e3 * gbytes, "roofline_ms", 1e3 * roofline, "ms_per_step", 1e3 * seconds,
-                               "time_over_roofline", seconds / roofline, "us_per_operation",
-                               1e6 * seconds / operations, "bound",
-                               tiny ? "launches" : arithmetic > memory ? "arithmetic" : "memory"));
+    CLI_TRY(count_operations(r, &w.operations));
+    CLI_TRY(time_steps(b, r, &timing));
+    json_object_set_new(row, "gflop", json_real(w.gflop));
+    json_object_set_new(row, "operations", json_integer((json_int_t)w.operations));
+    return set_figures(row, r, &w, &timing);
 }
 
-static brt_status measure(bench *b, const shape *s, const char *dtype)
+static brt_status measure_dtype(const bench *b, const shape *s, const char *dtype, json_t *row)
 {
-    shape_run r = {.b = b, .shape = s, .options = b->run.trainer, .steps = 1};
+    shape_run r = {.options = b->run.trainer, .steps = 1};
     CLI_TRY(make_model(s, &r.model));
     const brt_config *config = brt_model_config(r.model);
     r.time = (size_t)brt_config_get(config, "max_seq_len");
@@ -158,7 +192,7 @@ static brt_status measure(bench *b, const shape *s, const char *dtype)
     r.options.profile = true;
     r.tokens = calloc(r.options.rows * r.time, sizeof *r.tokens);
     r.reset = calloc(r.options.rows, sizeof *r.reset);
-    brt_status status = r.tokens && r.reset ? time_shape(b, &r) : cli_out_of_memory("the benchmark");
+    brt_status status = r.tokens && r.reset ? measure(b, &r, row) : cli_out_of_memory("the benchmark");
     brt_trainer_close(r.trainer);
     brt_model_close(r.model);
     free(r.tokens);
@@ -166,12 +200,20 @@ static brt_status measure(bench *b, const shape *s, const char *dtype)
     return status;
 }
 
+static brt_status measure_shape(bench *b, const shape *s)
+{
+    json_t *row = json_pack("{s:s, s:I}", "shape", s->name, "batch", (json_int_t)(s->rows ? s->rows : base_rows));
+    CLI_TRY(bench_add(b, "shapes", row));
+    const char *dtype;
+    for (size_t i = 0; (dtype = bench_dtype_at(b, i)) != NULL; i++)
+        CLI_TRY(measure_dtype(b, s, dtype, row));
+    return BRT_OK;
+}
+
 static brt_status run(bench *b)
 {
-    const char *dtype;
-    for (size_t d = 0; (dtype = bench_dtype_at(b, d)) != NULL; d++)
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-            CLI_TRY(measure(b, &shapes[i], dtype));
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        CLI_TRY(measure_shape(b, &shapes[i]));
     return BRT_OK;
 }
 
@@ -179,15 +221,15 @@ const bench_section bench_shapes = {
     .name = "shapes",
     .run = run,
     .tables = {{"shapes",
-                "A training step of 1,024 tokens per row over its roofline",
+                "A training step of 1,024 tokens per row, over its roofline",
                 {{"shape", "shape", BENCH_TEXT},
-                 {"dtype", "type", BENCH_TEXT},
                  {"batch", "rows", BENCH_INTEGER},
                  {"gflop", "GFLOP", BENCH_NUMBER},
-                 {"mbytes", "MB", BENCH_NUMBER},
-                 {"roofline_ms", "roofline ms", BENCH_NUMBER},
-                 {"ms_per_step", "step ms", BENCH_NUMBER},
-                 {"time_over_roofline", "over roofline", BENCH_NUMBER},
-                 {"us_per_operation", "us per operation", BENCH_NUMBER},
-                 {"bound", "bound by", BENCH_TEXT}}}},
+                 {"operations", "operations", BENCH_INTEGER},
+                 {"f32_ms_per_step", "f32 ms", BENCH_NUMBER},
+                 {"f32_time_over_roofline", "over roofline", BENCH_NUMBER},
+                 {"f32_bound", "bound by", BENCH_TEXT},
+                 {"bf16_ms_per_step", "bf16 ms", BENCH_NUMBER},
+                 {"bf16_time_over_roofline", "over roofline", BENCH_NUMBER},
+                 {"bf16_bound", "bound by", BENCH_TEXT}}}},
 };

@@ -1,9 +1,24 @@
 /* Tables of brt bench: rows are kept as JSON objects, and printed as Markdown. */
+#define _GNU_SOURCE
 #include "bench_sections.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { longest_cell = 64 };
+
+/* Some sections take minutes: how many rows of the table there are, on a terminal, until the table takes its place. */
+static void show_progress(const char *table, size_t rows)
+{
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r%s: %zu\033[K", table, rows);
+}
+
+static void end_progress(void)
+{
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K");
+}
 
 brt_status bench_add(bench *b, const char *table, json_t *row)
 {
@@ -12,9 +27,10 @@ brt_status bench_add(bench *b, const char *table, json_t *row)
         json_object_set_new(b->tables, table, json_array());
         rows = json_object_get(b->tables, table);
     }
-    if (row && json_array_append_new(rows, row) == 0)
-        return BRT_OK;
-    return cli_out_of_memory("the result");
+    if (!row || json_array_append_new(rows, row) != 0)
+        return cli_out_of_memory("the result");
+    show_progress(table, json_array_size(rows));
+    return BRT_OK;
 }
 
 static void format_number(char *out, double value)
@@ -107,7 +123,8 @@ static void print_table(const bench_table *table, const json_t *rows)
 
 brt_status bench_print(const bench *b, const bench_section *section)
 {
-    for (size_t i = 0; i < bench_most_tables && section->tables[i].key; i++) {
+    end_progress();
+    for (size_t i = 0; !b->arguments->json && i < bench_most_tables && section->tables[i].key; i++) {
         const json_t *rows = json_object_get(b->tables, section->tables[i].key);
         if (json_array_size(rows) > 0)
             print_table(&section->tables[i], rows);

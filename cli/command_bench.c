@@ -87,8 +87,7 @@ static brt_status run_sections(bench *b, const cli_parsed *parsed)
         if (!is_wanted(parsed, b->arguments, sections[i]))
             continue;
         brt_status status = sections[i]->run(b);
-        if (!b->arguments->json)
-            CLI_TRY(bench_print(b, sections[i])); /* what there is of a failed one, too */
+        CLI_TRY(bench_print(b, sections[i])); /* what there is of a failed one, too */
         CLI_TRY(status);
     }
     return b->arguments->json ? cli_print_json(json_incref(b->tables)) : BRT_OK;
