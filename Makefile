@@ -31,6 +31,7 @@ golden:
 	tests/golden/setup_reference.sh $(REFERENCE)
 	$(REFERENCE)/bin/python tests/golden/make_golden.py
 	$(REFERENCE)/bin/python tests/golden/make_early.py
+	$(REFERENCE)/bin/python tests/golden/make_enhanced.py
 
 sanitize:
 	@scripts/dependencies.sh sanitize

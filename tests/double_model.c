@@ -21,6 +21,7 @@ static const model_case cases[] = {
     {"a short last block, every layer normalised", 3 * width - 2, "[2]", "[1]", "true", NULL},
     {"two states, one reader", 2 * width, "[1, 2]", "[1, 1]", "false", NULL},
     {"no state", 2 * width, "[]", "[]", "true", NULL},
+    {"compressed memory", 3 * width - 1, "[2]", "[1]", "false", "2"},
 };
 enum { case_count = sizeof cases / sizeof cases[0] };
 

@@ -11,7 +11,7 @@ static const char *const cases[] = {
     "dim_head_32",     "dim_head_128",  "batch_3",
     "last_block_short", "five_calls",   "no_recurrence",
     "ignore_index",    "odd_sizes",     "early_dynamic_heads",     "compressed_memory",
-    "compressed_memory_odd",
+    "compressed_memory_odd",            "enhanced_recurrence", "early_enhanced",
 };
 
 static void expect_close(const char *name, const char *tensor, const brt_tensors *expected, const float *values)

@@ -64,6 +64,8 @@ static const key keys[] = {
     CHOICE(window, windows, "block",
            "keys that a token sees: block (memory and block), exact (block_width keys) or previous (those before its "
            "own)"),
+    KEY(enhanced_recurrence, boolean, 0, "false",
+        "a layer reads the memory of the layer above it, the last one that of the first"),
     KEY(qk_logit_scale, number, 0, "0",
         "logits of normalised queries and keys are multiplied by this; 0: by dim_head^-0.5, as the package does"),
     KEY(recurrent_qk_rmsnorm, boolean, 0, "true", "recurrent layers normalise their window's queries and keys, too"),

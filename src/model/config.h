@@ -77,7 +77,7 @@ struct brt_config {
     int64_t position_encoding, window, kv_heads, compression;
     int64_t state_cell;
     double qk_logit_scale, state_gate_bias;
-    bool recurrent_qk_rmsnorm, residual_gates;
+    bool recurrent_qk_rmsnorm, residual_gates, enhanced_recurrence;
     brt_layer_list routed_layers; /* counted from 1 */
     int64_t routed_capacity, routed_dtype, routes, routed_tokens, route_every;
     bool random_routes;

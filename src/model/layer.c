@@ -17,6 +17,7 @@ void brt_layer_bind(brt_layer *layer, const brt_parameters *parameters, const br
         .heads = (size_t)(config->heads / config->kv_heads),
         .dim_head = (size_t)config->dim_head,
         .index = index,
+        .source = config->enhanced_recurrence ? (index + 1) % (size_t)config->depth : index,
         .reads = count_reads(config, index),
         .window = config->window == BRT_WINDOW_BLOCK ? 0 : (size_t)config->block_width,
         .strict = config->window == BRT_WINDOW_PREVIOUS,

@@ -12,6 +12,8 @@ typedef struct brt_layer {
     const brt_arithmetic *arithmetic;
     size_t key_heads, heads, dim_head; /* heads: queries' of one key head */
     size_t index, reads;               /* reads: states read here */
+    size_t source;                     /* the layer whose memory it reads: itself, or with enhanced recurrence (Ding et
+                                          al. 2021) the next one, and the first one's the last */
     size_t window;                     /* keys that a token sees; 0: all of memory and block */
     bool strict;                       /* a token does not see itself */
     const brt_positions *positions;

@@ -217,24 +217,24 @@ static brt_keys window_keys(const pass *p, size_t index)
     brt_tensor *raw[3];
     size_t parts = 0;
     if (model->compressors)
-        raw[parts++] = p->block->carried[model->slots.compressed + index];
-    raw[parts++] = p->block->carried[model->slots.memory + index];
+        raw[parts++] = p->block->carried[model->slots.compressed + layer->source];
+    raw[parts++] = p->block->carried[model->slots.memory + layer->source];
     raw[parts++] = p->raw_keys[index];
     return brt_op_keys(p->tape, parts, raw, layer->key_heads, layer->k_scale, brt_positions_rotation(layer->positions));
 }
 
-/* The window, which no later block reads, goes on as entries of the compressed memory. */
-static void compress_window(const pass *p, size_t index, const brt_tensor *raw_queries, brt_tensor *usage)
+/* The window that a layer has read, and no later block will, goes on as entries of the compressed memory. */
+static void compress_window(const pass *p, const brt_layer *layer, const brt_tensor *raw_queries, brt_tensor *usage)
 {
     const brt_slots *slots = &p->model->slots;
-    const brt_compressor *compressor = &p->model->compressors[index];
-    brt_tensor **queue = &p->block->carried[slots->compressed + index];
-    brt_tensor *window = p->block->carried[slots->memory + index];
+    const brt_compressor *compressor = &p->model->compressors[layer->source];
+    brt_tensor **queue = &p->block->carried[slots->compressed + layer->source];
+    brt_tensor *window = p->block->carried[slots->memory + layer->source];
     brt_reconstruction *reconstruction = &p->block->reconstruction;
     *queue = brt_compress(p->tape, compressor, *queue, window, usage);
     if (reconstruction->weight == 0)
         return;
-    const brt_tensor *loss = brt_compressor_loss(p->tape, compressor, &p->model->layers[index], raw_queries, window,
+    const brt_tensor *loss = brt_compressor_loss(p->tape, compressor, layer, raw_queries, window,
                                                  reconstruction->first_old, reconstruction->weight);
     for (size_t row = 0; brt_tape_running(p->tape) && row < p->block->batch; row++)
         reconstruction->loss += (double)loss->data[row];
@@ -295,9 +295,9 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
     if (block->complete)
         write_states(p, index);
     if (block->complete && model->compressors)
-        compress_window(p, index, projection.raw_queries, sight.usage);
+        compress_window(p, layer, projection.raw_queries, sight.usage);
     if (block->complete && layer->router)
-        remember(p, layer->router, block->carried[model->slots.memory + index]);
+        remember(p, layer->router, block->carried[model->slots.memory + layer->source]);
     return y;
 }
 

@@ -59,7 +59,8 @@ brt_status brt_paper_check(const brt_config *config)
     if (config->residual_gates || config->state_gate_bias != 0)
         return refuse("\"residual_gates\" or \"state_gate_bias\"",
                       "tokens have a plain residual stream, gates the paper's bias");
-    if (config->use_compressed_mem || config->routed_layers.count)
-        return refuse("\"use_compressed_mem\" or \"routed_layers\"", "its memory is that of the block before");
+    if (config->use_compressed_mem || config->routed_layers.count || config->enhanced_recurrence)
+        return refuse("\"use_compressed_mem\", \"routed_layers\" or \"enhanced_recurrence\"",
+                      "a layer's memory is its own of the block before");
     return BRT_OK;
 }

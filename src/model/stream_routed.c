@@ -103,10 +103,10 @@ void brt_stream_remember(brt_stream *stream)
         const brt_router *router = model->layers[layer].router;
         if (!brt_stream_has_memory(stream, layer, &index))
             continue;
-        brt_ring_append(&stream->rings[index], model->kernels, threads, stream->carried[model->slots.memory + layer]);
+        const real *window = stream->carried[model->slots.memory + model->layers[layer].source];
+        brt_ring_append(&stream->rings[index], model->kernels, threads, window);
         if (stream->scans)
-            brt_ring_append(&stream->scans[index], model->kernels, threads,
-                            stream->carried[model->slots.memory + layer]);
+            brt_ring_append(&stream->scans[index], model->kernels, threads, window);
         if (router && router->input_gain)
             memcpy(stream->carried[model->slots.route_input + router->ring], stream->routed[router->ring].input,
                    stream->rows * (size_t)model->config.dim * sizeof(real));

@@ -104,7 +104,7 @@ void brt_stream_append_keys(brt_stream *stream, size_t layer, const real *raw_ke
 void brt_stream_prepare_windows(brt_stream *stream);
 /* Adds what a part's queries used of the memory (NULL: nobody asks) to what the block's earlier ones did. */
 void brt_stream_count_usage(brt_stream *stream, size_t layer, const brt_tensor *usage);
-/* The memory goes on as entries of the compressed one (the same steps as in a training block). */
+/* The memory that a layer has read goes on as entries of the compressed one (the same steps as in a training block). */
 void brt_stream_compress_window(brt_stream *stream, size_t layer);
 /* The block becomes the memory of every layer. */
 void brt_stream_remember_block(brt_stream *stream);

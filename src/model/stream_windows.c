@@ -73,10 +73,10 @@ static void prepare_window(const brt_stream *stream, size_t layer, size_t row)
 {
     const brt_slots *slots = &stream->model->slots;
     size_t width = brt_stream_width(stream), raw = brt_carried_raw_width(&stream->model->config);
-    size_t room = brt_carried_compressed(&stream->model->config);
+    size_t room = brt_carried_compressed(&stream->model->config), source = stream->model->layers[layer].source;
     if (room)
-        prepare_keys(stream, layer, row, stream->carried[slots->compressed + layer] + row * room * raw, 0, room);
-    prepare_keys(stream, layer, row, stream->carried[slots->memory + layer] + row * width * raw, room, width);
+        prepare_keys(stream, layer, row, stream->carried[slots->compressed + source] + row * room * raw, 0, room);
+    prepare_keys(stream, layer, row, stream->carried[slots->memory + source] + row * width * raw, room, width);
     prepare_keys(stream, layer, row, stream->window[layer].block + row * width * raw, brt_stream_memory_keys(stream),
                  stream->filled);
 }
@@ -111,13 +111,13 @@ void brt_stream_compress_window(brt_stream *stream, size_t layer)
 {
     const brt_model *model = stream->model;
     size_t rows = stream->rows, width = brt_stream_width(stream), raw = brt_carried_raw_width(&model->config);
-    size_t room = brt_carried_compressed(&model->config);
-    real *carried = stream->carried[model->slots.compressed + layer];
-    brt_tensor *window = brt_tape_external(stream->tape, stream->carried[model->slots.memory + layer], NULL,
+    size_t room = brt_carried_compressed(&model->config), source = model->layers[layer].source;
+    real *carried = stream->carried[model->slots.compressed + source];
+    brt_tensor *window = brt_tape_external(stream->tape, stream->carried[model->slots.memory + source], NULL,
                                            BRT_SHAPE(rows, width, raw));
     brt_tensor *queue = brt_tape_external(stream->tape, carried, NULL, BRT_SHAPE(rows, room, raw));
     brt_tensor *usage = brt_tape_external(stream->tape, stream->window[layer].usage, NULL, BRT_SHAPE(rows, width));
-    brt_stream_keep(stream, brt_compress(stream->tape, &model->compressors[layer], queue, window, usage), carried);
+    brt_stream_keep(stream, brt_compress(stream->tape, &model->compressors[source], queue, window, usage), carried);
 }
 
 static void remember_layer(brt_stream *stream, size_t layer)

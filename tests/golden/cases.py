@@ -12,6 +12,7 @@ class Case:
     keep_beta: bool = False      # keep the zero `beta` buffers in model.safetensors
     from_trainer: bool = False   # saved from RecurrentTrainerWrapper: names start with `transformer.`
     token_type: str = "int64"
+    enhanced_recurrence: bool = False   # made of the package, which has it no more, by reference.enhance_recurrence
 
 
 CASES = (
@@ -87,4 +88,9 @@ CASES = (
          dict(num_tokens=14, dim=16, depth=2, dim_head=6, heads=2, max_seq_len=15, block_width=5,
               num_state_vectors=5, use_compressed_mem=True, compressed_mem_factor=3),
          forward=(15, 15, 10), loss=(15, 15, 4)),
+    Case("enhanced_recurrence",
+         dict(num_tokens=18, dim=16, depth=4, dim_head=8, heads=2, max_seq_len=24, block_width=6,
+              recurrent_layers=[3], read_recurrent_layers=[2], num_state_vectors=5, use_compressed_mem=True,
+              compressed_mem_factor=3),
+         forward=(24, 12, 24), loss=(24, 24, 9), enhanced_recurrence=True),
 )

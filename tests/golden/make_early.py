@@ -5,7 +5,6 @@ applied. README.md says what is in it.
 
 Run with the Python of setup_reference.sh, whose folder `early` has that release."""
 import sys
-import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(sys.prefix) / "early"))
@@ -13,8 +12,8 @@ sys.path.insert(0, str(Path(sys.prefix) / "early"))
 import torch
 
 import reference
-from make_golden import draw_calls, empty_folder
 from cases import Case
+from make_golden import seed_of, write_model
 
 # Without recurrent layers: that release made the state's keys from the initial state, whatever the state was. The first
 # calls have one block: without memories it hid the block before from every block of a call.
@@ -28,7 +27,7 @@ LOGIT_SCALE = 8
 
 
 def build():
-    torch.manual_seed(zlib.crc32(CASE.name.encode()))
+    torch.manual_seed(seed_of(CASE))
     model = reference.build(dict(CASE.arguments, single_head_kv=False, recurrent_layers=[]))
     reference.perturb(model)
     with torch.no_grad():
@@ -44,19 +43,5 @@ def merge_heads(tensors):
             for name, tensor in tensors.items()}
 
 
-def main():
-    folder = empty_folder(CASE.name)
-    model = build()
-    forward_calls = draw_calls(CASE, CASE.forward)
-    loss_calls = draw_calls(CASE, [length + 1 for length in CASE.loss])
-    reference.save_json(folder / "config.json", CASE.arguments | BRT_ARGUMENTS)
-    reference.save_tensors(folder / "model.safetensors", reference.stored_state(model, False, ""))
-    reference.save_tokens(folder / "tokens_forward.safetensors", forward_calls)
-    reference.save_tokens(folder / "tokens.safetensors", loss_calls)
-    reference.save_tensors(folder / "forward.safetensors", merge_heads(reference.trace_forward(model, forward_calls)))
-    reference.save_tensors(folder / "loss.safetensors",
-                           merge_heads(reference.trace_loss(model, loss_calls, with_gradient=True)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_model(CASE, build(), CASE.arguments | BRT_ARGUMENTS, merge_heads)

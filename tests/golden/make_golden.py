@@ -44,22 +44,33 @@ def check_lengths(case):
         assert max(lengths) <= case.arguments["max_seq_len"], case.name
 
 
-def write_case(case):
+def seed_of(case):
+    """From the name alone: a new case leaves the others as they are."""
+    return zlib.crc32(case.name.encode())
+
+
+def write_model(case, model, arguments, arrange=lambda tensors: tensors):
+    """The case's folder: the model, described by brt's arguments, and what it computes, in brt's arrangement."""
     check_lengths(case)
     folder = empty_folder(case.name)
-    # the seed depends on the name alone: a new case leaves the others as they are
-    model = reference.build_perturbed(case.arguments, zlib.crc32(case.name.encode()))
     forward_calls = draw_calls(case, case.forward)
     loss_calls = draw_calls(case, [length + 1 for length in case.loss])
     prefix = "transformer." if case.from_trainer else ""
 
-    reference.save_json(folder / "config.json", case.arguments)
+    reference.save_json(folder / "config.json", arguments)
     reference.save_tensors(folder / "model.safetensors", reference.stored_state(model, case.keep_beta, prefix))
     reference.save_tokens(folder / "tokens_forward.safetensors", as_stored(forward_calls, case.token_type))
     reference.save_tokens(folder / "tokens.safetensors", as_stored(loss_calls, case.token_type))
-    reference.save_tensors(folder / "forward.safetensors", reference.trace_forward(model, forward_calls))
+    reference.save_tensors(folder / "forward.safetensors", arrange(reference.trace_forward(model, forward_calls)))
     reference.save_tensors(folder / "loss.safetensors",
-                           reference.trace_loss(model, loss_calls, with_gradient=True))
+                           arrange(reference.trace_loss(model, loss_calls, with_gradient=True)))
+
+
+def write_case(case):
+    model = reference.build_perturbed(case.arguments, seed_of(case))
+    if case.enhanced_recurrence:
+        reference.enhance_recurrence(model)
+    write_model(case, model, case.arguments | ({"enhanced_recurrence": True} if case.enhanced_recurrence else {}))
 
 
 def main():

@@ -74,6 +74,24 @@ def refusal(arguments):
     return None
 
 
+# ---- enhanced recurrence
+
+def shift_down(memories):
+    """By layer as they were written -> as they are read: a layer reads the next one's, the last layer the first one's."""
+    return [*memories[1:], *memories[:1]]
+
+
+def shift_up(memories):
+    return [*memories[-1:], *memories[:-1]]
+
+
+def enhance_recurrence(model):
+    """What the package had up to release 0.3.0. The memories that it takes and gives are then as they are read."""
+    update = model.mem_manager.forward
+    model.mem_manager.forward = lambda past, new: shift_down(update(shift_up(past), new))
+    model.as_written = shift_up
+
+
 # ---- chained calls
 
 def segments(tokens, width, targets):
@@ -83,7 +101,8 @@ def segments(tokens, width, targets):
     return [tokens[:, start:start + width + targets] for start in range(0, inputs, width)]
 
 
-def carried(call, memories, states):
+def carried(model, call, memories, states):
+    memories = getattr(model, "as_written", list)(memories)
     tensors = {f"memories.{call}.{layer}": memory for layer, memory in enumerate(memories)}
     tensors.update({f"states.{call}.{index}": state for index, state in enumerate(states)})
     return tensors
@@ -101,7 +120,7 @@ def trace_forward(model, calls):
                 logits.append(piece_logits)
             result[f"logits.{call}"] = torch.cat(logits, dim=1)
             if tokens.shape[1] % model.block_width == 0:
-                result.update(carried(call, memories, states))
+                result.update(carried(model, call, memories, states))
     return result
 
 
@@ -141,7 +160,7 @@ def trace_loss(model, calls, with_gradient):
         result[f"loss.{call}"] = loss.detach().reshape(1)
         result[f"logits.{call}"] = recorder.take()
         if (tokens.shape[1] - 1) % model.block_width == 0:
-            result.update(carried(call, memories, states))
+            result.update(carried(model, call, memories, states))
         total = total + loss
     recorder.close()
     if with_gradient:

@@ -23,7 +23,7 @@ DEBIAN_PACKAGES='python3-torch python3-numpy python3-venv python3-pip'
 
 is_ready() {
     # shellcheck disable=SC2086  # a list of words
-    [ -x "$1/bin/python" ] && [ -d "$1/early" ] && "$1/bin/python" - $REQUIREMENTS >/dev/null 2>&1 <<'PYTHON'
+    [ -x "$1/bin/python" ] && [ -d "$1/early" ] && [ -d "$1/enhanced" ] && "$1/bin/python" - $REQUIREMENTS >/dev/null 2>&1 <<'PYTHON'
 import sys
 from importlib.metadata import version
 for requirement in sys.argv[1:]:
@@ -63,7 +63,9 @@ install_debian_packages
 /usr/bin/python3 -m venv --system-site-packages "$venv"
 # shellcheck disable=SC2086  # a list of words
 "$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check $REQUIREMENTS
-# The release that make_early.py runs, in a folder of its own.
+# The releases that make_early.py and make_enhanced.py run, each in a folder of its own.
 "$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check --target "$venv/early" \
     block-recurrent-transformer-pytorch==0.0.18
+"$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check --target "$venv/enhanced" \
+    block-recurrent-transformer-pytorch==0.3.0
 is_ready "$venv" || { echo "$0: $venv still cannot import the reference" >&2; exit 1; }
