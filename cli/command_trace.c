@@ -7,6 +7,7 @@
 typedef struct trace_arguments {
     const char *tokens, *out, *isa;
     bool loss, grad;
+    int grad_of;
     int threads;
 } trace_arguments;
 
@@ -14,12 +15,15 @@ typedef struct trace_arguments {
 
 static const cli_option options[] = {
     {"tokens", 0, CLI_TEXT, FIELD(tokens), "IN.safetensors",
-     "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls"},
+     "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls; a start_of_sequence.K [batch] that "
+     "is not 0 starts the row anew before call K"},
     {"out", 'o', CLI_TEXT, FIELD(out), "OUT.safetensors", "where results go"},
     {"loss", 0, CLI_FLAG, FIELD(loss), NULL,
-     "the last token of each row is only a target; adds loss.K, 0 where all targets are ignored"},
+     "the last token of each row is only a target (in the paper's arithmetic an input without a target); adds loss.K, 0 "
+     "where all targets are ignored"},
     {"grad", 0, CLI_FLAG, FIELD(grad), NULL,
      "with the loss, also grad.NAME of every parameter: the gradient of the sum of the losses"},
+    {"grad-of", 0, CLI_INTEGER, FIELD(grad_of), "K", "with --grad: the gradient of loss.K alone"},
     CLI_THREADS(trace_arguments, threads),
     CLI_ISA(trace_arguments),
     CLI_END,
@@ -27,7 +31,7 @@ static const cli_option options[] = {
 
 static void set_defaults(void *arguments)
 {
-    *(trace_arguments *)arguments = (trace_arguments){0};
+    *(trace_arguments *)arguments = (trace_arguments){.grad_of = TRACE_ALL_CALLS};
 }
 
 static brt_status write_trace(const trace_arguments *a, brt_model *model)
@@ -37,7 +41,7 @@ static brt_status write_trace(const trace_arguments *a, brt_model *model)
     CLI_TRY(trace_read_calls(&calls, a->tokens));
     brt_status status = brt_tensors_create(&out);
     if (status == BRT_OK) {
-        status = a->grad ? trace_gradients(model, &calls, a->threads, out)
+        status = a->grad ? trace_gradients(model, &calls, a->threads, a->grad_of, out)
                          : trace_forward(model, &calls, a->threads, a->loss, out);
         if (status == BRT_OK)
             status = brt_tensors_save(out, a->out);
@@ -53,6 +57,8 @@ static int run(const cli_parsed *parsed)
     set_defaults(&arguments);
     if (!cli_store(parsed, &arguments))
         return CLI_USAGE;
+    if (cli_is_given(parsed, "grad-of") && !arguments.grad)
+        return cli_usage_error(parsed->command, "--grad-of says of which loss --grad is; --grad is missing");
     if (!arguments.tokens || !arguments.out)
         return cli_usage_error(parsed->command, "--%s is missing", arguments.tokens ? "out" : "tokens");
     brt_model *model = NULL;

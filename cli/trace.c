@@ -11,6 +11,8 @@
 /* Sizes of a model as the tensors have them. */
 typedef struct sizes {
     size_t rows, num_tokens, depth, dim, key_width, states, vectors, routed, segment;
+    bool paper;
+    int64_t ignore_index;
 } sizes;
 
 static sizes sizes_of(const brt_model *model, size_t rows)
@@ -24,7 +26,9 @@ static sizes sizes_of(const brt_model *model, size_t rows)
                    .states = (size_t)brt_config_get(c, "recurrent_layers"),
                    .vectors = (size_t)brt_config_get(c, "num_state_vectors"),
                    .routed = (size_t)brt_config_get(c, "routed_layers"),
-                   .segment = (size_t)brt_config_get(c, "max_seq_len")};
+                   .segment = (size_t)brt_config_get(c, "max_seq_len"),
+                   .paper = brt_config_get(c, "arithmetic") == 1,
+                   .ignore_index = brt_config_get(c, "ignore_index")};
 }
 
 static float *allocate(size_t count, size_t item_count)
@@ -112,19 +116,32 @@ static brt_status add_logits(const sizes *s, size_t call, size_t time, const flo
     return brt_tensors_add(out, name, 3, shape, logits);
 }
 
-static brt_status one_token_only(size_t call)
+/* ---- targets ----------------------------------------------------------------------------------------------------- */
+
+/* Tokens of a call that are read: in the reference the last one is a target only. */
+static brt_status count_inputs(const sizes *s, const trace_call *call, size_t index, bool with_losses, size_t *time)
 {
-    return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", call);
+    *time = call->time - (with_losses && !s->paper);
+    if (*time == 0)
+        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", index);
+    return BRT_OK;
+}
+
+/* The token after, or ignore_index: where there is none, and after the paper's padding. */
+static int32_t target_of(const sizes *s, const trace_call *call, size_t row, size_t t)
+{
+    const int32_t *token = call->tokens + row * call->time + t;
+    bool follows_padding = s->paper && token[0] == s->ignore_index;
+    return t + 1 == call->time || follows_padding ? (int32_t)s->ignore_index : token[1];
 }
 
 /* ---- forward ----------------------------------------------------------------------------------------------------- */
 
-/* What is done with every call; with losses, its last token is only a target. */
+/* What is done with every call. */
 typedef struct forward_pass {
     const sizes *sizes;
     brt_stream *stream;
     bool with_losses;
-    int64_t ignore_index;
     brt_tensors *out;
 } forward_pass;
 
@@ -139,16 +156,16 @@ static double cross_entropy(const float *logits, size_t count, int32_t target)
     return log(sum) + most - logits[target];
 }
 
-/* The mean over all targets [1, time] of every row that are not ignored; 0 when there is none. */
-static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t index, const float *logits)
+/* The mean over all targets of every row that are not ignored; 0 when there is none. */
+static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t time, size_t index, const float *logits)
 {
     char name[48];
     const sizes *s = f->sizes;
     double sum = 0;
-    size_t counted = 0, time = call->time - 1;
+    size_t counted = 0;
     for (size_t i = 0; i < s->rows * time; i++) {
-        int32_t target = call->tokens[i / time * call->time + i % time + 1];
-        if (target == f->ignore_index)
+        int32_t target = target_of(s, call, i / time, i % time);
+        if (target == s->ignore_index)
             continue;
         if (target < 0 || (size_t)target >= s->num_tokens)
             return cli_fail(BRT_ERROR_ARGUMENT, "tokens.%zu has the target %d, which is not in the vocabulary", index,
@@ -159,6 +176,14 @@ static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t
     float loss = counted ? (float)(sum / (double)counted) : 0;
     snprintf(name, sizeof name, "loss.%zu", index);
     return brt_tensors_add(f->out, name, 1, (const size_t[]){1}, &loss);
+}
+
+static brt_status start_rows(brt_stream *stream, const trace_call *call, size_t rows)
+{
+    for (size_t row = 0; row < rows && call->starts; row++)
+        if (call->starts[row])
+            CLI_TRY(brt_stream_reset(stream, (int64_t)row));
+    return BRT_OK;
 }
 
 /* The first `time` tokens of every row. */
@@ -178,9 +203,9 @@ static brt_status feed_call(const forward_pass *f, const trace_call *call, size_
 static brt_status forward_call(const forward_pass *f, const trace_call *call, size_t index)
 {
     const sizes *s = f->sizes;
-    size_t time = call->time - f->with_losses;
-    if (time == 0)
-        return one_token_only(index);
+    size_t time;
+    CLI_TRY(count_inputs(s, call, index, f->with_losses, &time));
+    CLI_TRY(start_rows(f->stream, call, s->rows));
     float *logits = allocate(s->rows * time, s->num_tokens);
     if (!logits)
         return cli_out_of_memory("logits");
@@ -188,7 +213,7 @@ static brt_status forward_call(const forward_pass *f, const trace_call *call, si
     if (status == BRT_OK)
         status = add_logits(s, index, time, logits, f->out);
     if (status == BRT_OK && f->with_losses)
-        status = add_loss(f, call, index, logits);
+        status = add_loss(f, call, time, index, logits);
     free(logits);
     CLI_TRY(status);
     CLI_TRY(brt_stream_drop_partial_block(f->stream));
@@ -199,10 +224,7 @@ brt_status trace_forward(const brt_model *model, const trace_calls *calls, int t
 {
     brt_stream_options options = brt_stream_options_init();
     sizes s = sizes_of(model, calls->rows);
-    forward_pass f = {.sizes = &s,
-                      .with_losses = losses,
-                      .ignore_index = brt_config_get(brt_model_config(model), "ignore_index"),
-                      .out = out};
+    forward_pass f = {.sizes = &s, .with_losses = losses, .out = out};
     options.rows = calls->rows;
     options.threads = threads;
     CLI_TRY(brt_stream_open(&f.stream, model, &options));
@@ -215,12 +237,13 @@ brt_status trace_forward(const brt_model *model, const trace_calls *calls, int t
 
 /* ---- losses, by a trainer, which has their gradients -------------------------------------------------------------- */
 
-/* One call: `time` positions that have a target, taken in segments. */
+/* One call: `time` positions, taken in segments. */
 typedef struct loss_call {
     brt_trainer *trainer;
     const sizes *sizes;
     const trace_call *call;
     size_t time;
+    bool forward_only; /* nobody asks for its gradient */
     uint64_t counted; /* targets that are not ignored */
     int32_t *tokens, *targets;       /* of a segment: [rows, segment] */
     float *logits, *segment_logits;  /* [rows, time, num_tokens] and of a segment */
@@ -232,7 +255,7 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static brt_status open_loss_call(loss_call *l, int64_t ignore_index)
+static brt_status open_loss_call(loss_call *l)
 {
     const sizes *s = l->sizes;
     size_t segment = smaller(l->time, s->segment);
@@ -243,8 +266,8 @@ static brt_status open_loss_call(loss_call *l, int64_t ignore_index)
     if (!l->tokens || !l->targets || !l->logits || !l->segment_logits)
         return cli_out_of_memory("a call");
     for (size_t row = 0; row < s->rows; row++)
-        for (size_t t = 1; t < l->call->time; t++)
-            l->counted += l->call->tokens[row * l->call->time + t] != ignore_index;
+        for (size_t t = 0; t < l->time; t++)
+            l->counted += target_of(s, l->call, row, t) != s->ignore_index;
     return BRT_OK;
 }
 
@@ -256,29 +279,31 @@ static void close_loss_call(loss_call *l)
     free(l->segment_logits);
 }
 
-static uint64_t fill_segment(loss_call *l, size_t first, size_t count, int64_t ignore_index)
+static uint64_t fill_segment(loss_call *l, size_t first, size_t count)
 {
     uint64_t counted = 0;
-    for (size_t row = 0; row < l->sizes->rows; row++) {
-        const int32_t *from = l->call->tokens + row * l->call->time + first;
-        memcpy(l->tokens + row * count, from, count * sizeof *from);
-        memcpy(l->targets + row * count, from + 1, count * sizeof *from);
-        for (size_t t = 1; t <= count; t++)
-            counted += from[t] != ignore_index;
-    }
+    for (size_t row = 0; row < l->sizes->rows; row++)
+        for (size_t t = 0; t < count; t++) {
+            size_t at = row * count + t;
+            l->tokens[at] = l->call->tokens[row * l->call->time + first + t];
+            l->targets[at] = target_of(l->sizes, l->call, row, first + t);
+            counted += l->targets[at] != l->sizes->ignore_index;
+        }
     return counted;
 }
 
 /* The call's loss is the mean over its targets, so each segment weighs as much as its share of them. */
-static brt_status run_segment(loss_call *l, size_t first, size_t count, int64_t ignore_index)
+static brt_status run_segment(loss_call *l, size_t first, size_t count)
 {
     const sizes *s = l->sizes;
-    uint64_t counted = fill_segment(l, first, count, ignore_index);
+    uint64_t counted = fill_segment(l, first, count);
     double loss, weight = l->counted ? (double)counted / (double)l->counted : 0;
     brt_segment segment = {.time = count,
                            .tokens = l->tokens,
                            .targets = l->targets,
+                           .reset = first == 0 ? l->call->starts : NULL,
                            .weight = (float)weight,
+                           .forward_only = l->forward_only,
                            .logits = l->segment_logits};
     CLI_TRY(brt_trainer_segment(l->trainer, &segment, &loss, NULL));
     l->loss += weight * loss;
@@ -288,22 +313,21 @@ static brt_status run_segment(loss_call *l, size_t first, size_t count, int64_t 
     return BRT_OK;
 }
 
-static brt_status run_segments(loss_call *l, int64_t ignore_index)
+static brt_status run_segments(loss_call *l)
 {
-    CLI_TRY(open_loss_call(l, ignore_index));
+    CLI_TRY(open_loss_call(l));
     for (size_t first = 0; first < l->time; first += l->sizes->segment)
-        CLI_TRY(run_segment(l, first, smaller(l->sizes->segment, l->time - first), ignore_index));
+        CLI_TRY(run_segment(l, first, smaller(l->sizes->segment, l->time - first)));
     return BRT_OK;
 }
 
 static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_call *call, size_t index,
-                             int64_t ignore_index, brt_tensors *out)
+                             bool forward_only, brt_tensors *out)
 {
     char name[48];
-    loss_call l = {.trainer = trainer, .sizes = s, .call = call, .time = call->time - 1};
-    if (l.time == 0)
-        return one_token_only(index);
-    brt_status status = run_segments(&l, ignore_index);
+    loss_call l = {.trainer = trainer, .sizes = s, .call = call, .forward_only = forward_only};
+    CLI_TRY(count_inputs(s, call, index, true, &l.time));
+    brt_status status = run_segments(&l);
     float loss = (float)l.loss;
     snprintf(name, sizeof name, "loss.%zu", index);
     if (status == BRT_OK)
@@ -317,6 +341,22 @@ static brt_status trace_loss(brt_trainer *trainer, const sizes *s, const trace_c
 
 /* ---- gradients --------------------------------------------------------------------------------------------------- */
 
+/* As files have the parameter. */
+static brt_status add_as_filed(brt_tensors *out, const char *name, const brt_parameter_info *info, const float *values)
+{
+    if (!info->transposed)
+        return brt_tensors_add(out, name, info->dims, info->shape, values);
+    size_t rows = info->shape[0], columns = info->shape[1];
+    float *turned = allocate(info->count, 1);
+    if (!turned)
+        return cli_out_of_memory("gradients");
+    for (size_t i = 0; i < info->count; i++)
+        turned[i % columns * rows + i / columns] = values[i];
+    brt_status status = brt_tensors_add(out, name, 2, (const size_t[]){columns, rows}, turned);
+    free(turned);
+    return status;
+}
+
 static brt_status add_gradient(const brt_model *model, const brt_trainer *trainer, size_t index, brt_tensors *out)
 {
     char name[256];
@@ -328,7 +368,7 @@ static brt_status add_gradient(const brt_model *model, const brt_trainer *traine
     snprintf(name, sizeof name, "grad.%s", info.name);
     brt_status status = brt_trainer_gradient(trainer, index, values);
     if (status == BRT_OK)
-        status = brt_tensors_add(out, name, info.dims, info.shape, values);
+        status = add_as_filed(out, name, &info, values);
     free(values);
     return status;
 }
@@ -345,15 +385,16 @@ static brt_status open_trainer(brt_trainer **out, brt_model *model, size_t rows,
     return brt_trainer_open(out, model, &options);
 }
 
-brt_status trace_gradients(brt_model *model, const trace_calls *calls, int threads, brt_tensors *out)
+brt_status trace_gradients(brt_model *model, const trace_calls *calls, int threads, int only, brt_tensors *out)
 {
     sizes s = sizes_of(model, calls->rows);
-    int64_t ignore_index = brt_config_get(brt_model_config(model), "ignore_index");
     brt_trainer *trainer;
+    if (only != TRACE_ALL_CALLS && (only < 0 || (size_t)only >= calls->count))
+        return cli_fail(BRT_ERROR_ARGUMENT, "--grad-of is %d; there are calls 0 to %zu", only, calls->count - 1);
     CLI_TRY(open_trainer(&trainer, model, calls->rows, threads));
     brt_status status = BRT_OK;
     for (size_t i = 0; i < calls->count && status == BRT_OK; i++)
-        status = trace_loss(trainer, &s, &calls->items[i], i, ignore_index, out);
+        status = trace_loss(trainer, &s, &calls->items[i], i, only != TRACE_ALL_CALLS && i != (size_t)only, out);
     for (size_t i = 0; i < brt_model_parameter_count(model) && status == BRT_OK; i++)
         status = add_gradient(model, trainer, i, out);
     brt_trainer_close(trainer);

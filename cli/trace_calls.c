@@ -7,16 +7,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Bytes of an integer of the type; 0: it is none. */
+static size_t width_of(const char *dtype)
+{
+    static const struct {
+        const char *dtype;
+        size_t width;
+    } types[] = {{"BOOL", 1}, {"U8", 1}, {"I32", 4}, {"I64", 8}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(dtype, types[i].dtype) == 0)
+            return types[i].width;
+    return 0;
+}
+
 static int64_t integer_at(const brt_tensor_info *info, size_t index)
 {
+    size_t width = width_of(info->dtype);
+    const unsigned char *from = (const unsigned char *)info->data + index * width;
     int64_t wide;
     int32_t narrow;
-    if (strcmp(info->dtype, "I64") == 0) {
-        memcpy(&wide, (const char *)info->data + index * sizeof wide, sizeof wide);
+    switch (width) {
+    case 8:
+        memcpy(&wide, from, sizeof wide);
         return wide;
+    case 4:
+        memcpy(&narrow, from, sizeof narrow);
+        return narrow;
+    default:
+        return *from;
     }
-    memcpy(&narrow, (const char *)info->data + index * sizeof narrow, sizeof narrow);
-    return narrow;
 }
 
 static brt_status convert(trace_call *call, const brt_tensor_info *info, const char *path)
@@ -36,7 +55,7 @@ static brt_status convert(trace_call *call, const brt_tensor_info *info, const c
 
 static brt_status check_shape(const trace_calls *calls, const brt_tensor_info *info, const char *path)
 {
-    if (strcmp(info->dtype, "I64") != 0 && strcmp(info->dtype, "I32") != 0)
+    if (width_of(info->dtype) < 4)
         return cli_fail(BRT_ERROR_DATA, "%s: %s is of type %s; tokens are I32 or I64", path, info->name, info->dtype);
     if (info->dims != 2 || info->count == 0)
         return cli_fail(BRT_ERROR_DATA, "%s: %s must have the shape [batch, time], neither of them 0", path,
@@ -44,6 +63,26 @@ static brt_status check_shape(const trace_calls *calls, const brt_tensor_info *i
     if (calls->count > 0 && info->shape[0] != calls->rows)
         return cli_fail(BRT_ERROR_DATA, "%s: %s has %zu rows and the calls before it have %zu", path, info->name,
                         info->shape[0], calls->rows);
+    return BRT_OK;
+}
+
+/* Of call number `index`, if the file has them. */
+static brt_status read_starts(trace_calls *calls, size_t index, const brt_tensors *file, const char *path)
+{
+    char name[48];
+    brt_tensor_info info;
+    snprintf(name, sizeof name, "start_of_sequence.%zu", index);
+    if (brt_tensors_find(file, name, &info) != BRT_OK)
+        return BRT_OK;
+    if (!width_of(info.dtype) || info.dims != 1 || info.count != calls->rows)
+        return cli_fail(BRT_ERROR_DATA, "%s: %s must have the shape [%zu], one for each row, and be BOOL, U8, I32 or I64",
+                        path, name, calls->rows);
+    bool *starts = calls->items[index].starts = calloc(calls->rows, sizeof *starts);
+    if (!starts)
+        return cli_out_of_memory("the calls");
+    for (size_t row = 0; row < calls->rows; row++)
+        starts[row] = integer_at(&info, row) != 0;
+    calls->used++;
     return BRT_OK;
 }
 
@@ -58,6 +97,8 @@ static brt_status read_call(trace_calls *calls, const brt_tensors *file, const c
         return BRT_OK;
     CLI_TRY(check_shape(calls, &info, path));
     calls->rows = info.shape[0];
+    calls->used++;
+    CLI_TRY(read_starts(calls, calls->count, file, path));
     return convert(&calls->items[calls->count++], &info, path);
 }
 
@@ -72,8 +113,10 @@ static brt_status read_calls(trace_calls *out, const brt_tensors *file, const ch
         CLI_TRY(read_call(out, file, path, &found));
     if (out->count == 0)
         return cli_fail(BRT_ERROR_DATA, "%s has no tensor tokens.0", path);
-    if (out->count < most)
-        return cli_fail(BRT_ERROR_DATA, "%s has %zu tensors, but tokens.%zu is missing", path, most, out->count);
+    if (out->used < most)
+        return cli_fail(BRT_ERROR_DATA,
+                        "%s has %zu tensors; tokens.0 to tokens.%zu and start_of_sequence.K of these calls are %zu of them",
+                        path, most, out->count - 1, out->used);
     return BRT_OK;
 }
 
@@ -91,8 +134,10 @@ brt_status trace_read_calls(trace_calls *out, const char *path)
 
 void trace_close_calls(trace_calls *calls)
 {
-    for (size_t i = 0; i < calls->count; i++)
+    for (size_t i = 0; i < calls->count; i++) {
         free(calls->items[i].tokens);
+        free(calls->items[i].starts);
+    }
     free(calls->items);
     *calls = (trace_calls){0};
 }

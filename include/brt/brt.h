@@ -126,8 +126,8 @@ BRT_API brt_status brt_config_preset(brt_config *config, const char *name);
 /* Fills in the defaults that depend on others and checks every rule: BRT_ERROR_CONFIG names what breaks one,
  * BRT_ERROR_UNSUPPORTED what is not there yet. Model creation does it, too. */
 BRT_API brt_status brt_config_check(brt_config *config);
-/* The value of a key after a check: of a list its length, of a boolean 0 or 1, of a number its integer part; -1 for an
- * unknown key. */
+/* The value of a key after a check: of a list its length, of a boolean 0 or 1, of a number its integer part, of a name its
+ * place among those that the key can have, from 0; -1 for an unknown key. */
 BRT_API int64_t brt_config_get(const brt_config *config, const char *key);
 /* All keys as a JSON object, as config.json holds them. The caller frees it with brt_free. */
 BRT_API brt_status brt_config_json(const brt_config *config, char **out);
