@@ -30,6 +30,18 @@ static const struct {
     {"compressed", "--use-compressed-mem true", "compressed memories behind the window"},
     {"routed", "--routed-layers 2", "layer 2 looks up what has left the window"},
     {"random-routes", "--routed-layers 2 --random-routes true", "layer 2 is given tokens at random from there"},
+    /* Table 1 of Hutchins et al. (2022), for the preset paper-tiny: every update sees as many tokens. */
+    {"paper-xl", "--recurrent-layers [] --segment-blocks 1 --accumulation 8", "XL: segments of a window"},
+    {"paper-xl-wide", "--recurrent-layers [] --block-width 256 --segment-blocks 1 --accumulation 2",
+     "XL: segments of a window four times as wide"},
+    {"paper-slide", "--recurrent-layers []", "Slide: gradients through 8 windows, no states"},
+    {"paper-fixed-skip", "--state-gate fixed --state-update skip", "Rec:fixed:skip"},
+    {"paper-fixed-dual", "--state-gate fixed --state-update dual", "Rec:fixed:dual"},
+    {"paper-fixed-single", "--state-gate fixed --state-update single", "Rec:fixed:single"},
+    {"paper-lstm-skip", "--state-gate lstm --state-update skip", "Rec:lstm:skip"},
+    {"paper-lstm-dual", "--state-gate lstm --state-update dual", "Rec:lstm:dual"},
+    {"paper-lstm-single", "--state-gate lstm --state-update single", "Rec:lstm:single"},
+    {"paper-feedback", "--state-gate lstm --state-update single --feedback true", "Feedback:lstm:single"},
 };
 
 const char *arm_name_at(size_t index, const char **help)

@@ -18,7 +18,7 @@ typedef struct ablate_arguments {
     cli_paths arms;
     const char *out;
     size_t seeds;
-    bool list, resume, json;
+    bool paper, list, resume, json;
 } ablate_arguments;
 
 #define FIELD(field) offsetof(ablate_arguments, field)
@@ -27,6 +27,8 @@ static const cli_option options[] = {
     {"arms", 0, CLI_PATHS, FIELD(arms), "ARM",
      "what to compare, the first one with the others: names of --list, or of your own with options of 'brt train': "
      "'wide=--dim 384 --depth 4'"},
+    {"paper", 0, CLI_FLAG, FIELD(paper), NULL,
+     "Table 1 of Hutchins et al. (2022), small: all arms that begin with paper-, of the preset paper-tiny"},
     {"list", 0, CLI_FLAG, FIELD(list), NULL, "list the arms that have names"},
     {"out", 'o', CLI_TEXT, FIELD(out), "DIR", "the runs go to DIR/ARM-SEED, the curves to DIR/losses.svg"},
     {"seeds", 0, CLI_SIZE, FIELD(seeds), "N", "runs of each arm: with the seeds 0 to N - 1"},
@@ -91,6 +93,10 @@ static void fill_command_line(command_line *line, const ablation *a, const trial
 {
     const cli_parsed *parsed = a->parsed;
     add_word(line, "train");
+    if (a->arguments.paper) {
+        add_word(line, "--preset");
+        add_word(line, "paper-tiny");
+    }
     for (size_t i = 0; i < parsed->given_count; i++) {
         const cli_given *given = &parsed->given[i];
         if (cli_is_own(parsed->command, given->option))
@@ -268,6 +274,20 @@ static brt_status print_list(void)
     return cli_flush();
 }
 
+enum { most_paper_arms = 32 };
+static const char paper_prefix[] = "paper-";
+
+/* The names of the paper's arms, in `names`. */
+static cli_paths paper_arms(const char **names)
+{
+    const char *name, *help;
+    cli_paths found = {names, 0};
+    for (size_t i = 0; found.count < most_paper_arms && (name = arm_name_at(i, &help)) != NULL; i++)
+        if (strncmp(name, paper_prefix, strlen(paper_prefix)) == 0)
+            names[found.count++] = name;
+    return found;
+}
+
 static brt_status open_ablation(ablation *a)
 {
     const ablate_arguments *arguments = &a->arguments;
@@ -330,6 +350,9 @@ static int run(const cli_parsed *parsed)
         return CLI_USAGE;
     if (a.arguments.list)
         return cli_exit_status(print_list());
+    const char *names[most_paper_arms];
+    if (a.arguments.paper && a.arguments.arms.count == 0)
+        a.arguments.arms = paper_arms(names);
     if (a.arguments.arms.count == 0 || !a.arguments.out || a.arguments.seeds == 0)
         return cli_usage_error(parsed->command, "--arms and --out are needed, and --seeds of at least 1");
     brt_status status = ablate(&a);
