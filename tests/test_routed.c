@@ -229,12 +229,10 @@ static void a_model_without_routes_recalls_with_its_own_attention(void **state)
 /* With and without routes, of every type of storage; in one call or token by token. */
 static void a_recalling_session_goes_on(void **state)
 {
-    static const char *const models[] = {
-        MODEL(", \"routed_dtype\": \"bf16\""),
-        MODEL(", \"routed_dtype\": \"int8\""),
-        "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": 4, \"block_width\": 8,"
-        " \"max_seq_len\": 8, \"num_state_vectors\": 3}",
-    };
+    static const char without_routes[] = "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": 4,"
+                                         " \"block_width\": 8, \"max_seq_len\": 8, \"num_state_vectors\": 3}";
+    static const char bf16[] = MODEL(", \"routed_dtype\": \"bf16\""), int8[] = MODEL(", \"routed_dtype\": \"int8\"");
+    static const char *const models[] = {bf16, int8, without_routes};
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         input in = make_input(make_model(models[i]), rows, blocks);
