@@ -10,12 +10,17 @@
 
 #include <string.h>
 
-enum { row_tile = 8, most_groups = 16 };
+enum {
+    row_tile = 16,
+    few_rows = 64, /* up to here keys are read as they are; for more they are turned first */
+    most_groups = 16,
+};
 
 typedef struct usage {
     attention a;                  /* as far as it says who sees what */
     size_t first, count;          /* the keys */
     brt_tensor *scores, *partial; /* room: [threads, row_tile, count], [batch * key_heads, groups, count] */
+    brt_tensor *turned;           /* room: [batch * key_heads, dim, count], for many rows; else NULL */
 } usage;
 
 typedef struct job {
@@ -23,6 +28,33 @@ typedef struct job {
     const usage *u;
     const real *query, *key, *bias, *log_sum_exp;
 } job;
+
+static const real *keys_of(const job *j, size_t batch_row)
+{
+    return j->key + (batch_row * j->u->a.key_rows + j->u->first) * j->u->a.dim;
+}
+
+static void turn_keys(void *context, size_t batch_row, int thread)
+{
+    const job *j = context;
+    const usage *u = j->u;
+    (void)thread;
+    j->kernels->transpose(u->count, u->a.dim, keys_of(j, batch_row), u->a.dim,
+                          u->turned->data + batch_row * u->a.dim * u->count, u->count);
+}
+
+/* scores [rows, count] of some rows */
+static void multiply(const job *j, size_t batch_row, size_t row, size_t rows, real *scores)
+{
+    const usage *u = j->u;
+    size_t dim = u->a.dim, count = u->count;
+    const real *query = j->query + (batch_row * u->a.rows + row) * dim;
+    if (u->turned)
+        j->kernels->matmul(rows, count, dim, query, dim, 1, u->turned->data + batch_row * dim * count, count, scores,
+                           count, false);
+    else
+        j->kernels->matvec(rows, count, dim, query, dim, keys_of(j, batch_row), dim, scores, count, false);
+}
 
 /* Adds the weights that a row gave; its scores become weights. */
 static void add_row(const job *j, size_t batch_row, size_t row, real *scores, real *sums)
@@ -54,8 +86,7 @@ static void task(void *context, size_t index, int thread)
     memset(sums, 0, u->count * sizeof *sums);
     for (size_t row = index % a->groups * row_tile; row < a->rows; row += a->groups * row_tile) {
         size_t rows = brt_min_size(row_tile, a->rows - row);
-        j->kernels->matvec(rows, u->count, a->dim, j->query + (batch_row * a->rows + row) * a->dim, a->dim,
-                           j->key + (batch_row * a->key_rows + u->first) * a->dim, a->dim, scores, u->count, false);
+        multiply(j, batch_row, row, rows, scores);
         for (size_t i = 0; i < rows; i++)
             add_row(j, batch_row, row + i, scores + i * u->count, sums);
     }
@@ -69,6 +100,8 @@ static void forward(brt_tape *tape, brt_node *node)
     job j = {brt_tape_kernels(tape), u, node->in[0]->data, node->in[1]->data, bias ? bias->data : NULL,
              u->a.how.log_sum_exp->data};
     real *out = node->out[0]->data;
+    if (u->turned)
+        brt_parallel_for(brt_tape_threads(tape), u->a.batch, turn_keys, &j);
     brt_parallel_for(brt_tape_threads(tape), tasks, task, &j);
     memset(out, 0, node->out[0]->count * sizeof *out);
     for (size_t i = 0; i < tasks; i++)
@@ -94,6 +127,7 @@ void brt_op_usage(brt_tape *tape, brt_tensor *query, brt_tensor *key, const brt_
     u.a.groups = brt_min_size(brt_ceil_div(u.a.rows, row_tile), most_groups);
     u.scores = brt_scratch(tape, (size_t)brt_tape_threads(tape) * row_tile * u.count);
     u.partial = brt_scratch(tape, u.a.batch * u.a.groups * u.count);
+    u.turned = u.a.rows > few_rows ? brt_scratch(tape, u.a.batch * u.a.dim * u.count) : NULL;
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
                               .in = {query, key, how->bias},
@@ -101,6 +135,8 @@ void brt_op_usage(brt_tape *tape, brt_tensor *query, brt_tensor *key, const brt_
                               .attributes = &u,
                               .flops = 2 * u.a.batch * u.a.rows * u.count * u.a.dim},
                   sizeof u);
+    if (u.turned)
+        brt_scratch_free(tape, u.turned);
     brt_scratch_free(tape, u.partial);
     brt_scratch_free(tape, u.scores);
 }
