@@ -3,6 +3,7 @@
 #include "model.h"
 
 #include "../base/file.h"
+#include "../base/size.h"
 #include "../ckpt/safetensors.h"
 
 #include <math.h>
@@ -250,17 +251,26 @@ typedef struct outgoing {
     brt_tensor_source *sources; /* up to two for each parameter */
     size_t count;
     beside_name *beside;        /* [parameters] */
-    float *zeros;               /* [dim] */
+    float *zeros;               /* as many as the largest gain has numbers */
     void **rows;                /* [parameters], of those that are quantized: in the file's order */
     size_t parameters;
 } outgoing;
+
+static size_t largest_gain(const brt_parameters *parameters)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < parameters->count; i++)
+        if (ends_with(parameters->items[i].name, ".gamma"))
+            most = brt_max_size(most, parameters->items[i].tensor.count);
+    return most;
+}
 
 static brt_status open_outgoing(outgoing *o, const brt_model *model)
 {
     o->parameters = model->parameters.count;
     o->sources = calloc(2 * o->parameters, sizeof *o->sources);
     o->beside = calloc(o->parameters, sizeof *o->beside);
-    o->zeros = calloc((size_t)model->config.dim, sizeof *o->zeros);
+    o->zeros = calloc(largest_gain(&model->parameters), sizeof *o->zeros);
     o->rows = calloc(o->parameters, sizeof *o->rows);
     return o->sources && o->beside && o->zeros && o->rows
                ? BRT_OK
