@@ -77,9 +77,9 @@ static inline matrix_product below(matrix_product p, size_t rows)
 /* Brings to the caches what comes next, while a tile is multiplied. Without it products with weights reach 0.85 of the f32
  * peak beside programs that want the caches, too, with it 0.95. */
 typedef struct fetching {
-    const char *line; /* a line of memory for every step along depth, */
-    size_t step;      /* so many bytes apart */
-    bool tiles;       /* also the next tile's rows of a, and of c if it is added to; false: nothing at all */
+    uintptr_t line; /* the address of a line of memory for every step along depth, a number: there may be none, */
+    size_t step;    /* so many bytes apart */
+    bool tiles;     /* also the next tile's rows of a, and of c if it is added to; false: nothing at all */
 } fetching;
 
 /* The rows of c below this tile's. */
@@ -106,9 +106,9 @@ static inline fetching fetch_of_tile(const brt_ahead *ahead, size_t depth, size_
 {
     size_t parts = depth ? (ahead->rows + depth - 1) / depth : 0, lines = tile_columns * sizeof(float) / line_bytes;
     if (tile >= parts * lines)
-        return (fetching){(const char *)ahead->data, 0, true};
+        return (fetching){(uintptr_t)ahead->data, 0, true};
     const real *row = ahead->data + tile % parts * depth * ahead->row;
-    return (fetching){(const char *)row + tile / parts * line_bytes, ahead->row * sizeof(float), true};
+    return (fetching){(uintptr_t)row + tile / parts * line_bytes, ahead->row * sizeof(float), true};
 }
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
@@ -146,7 +146,7 @@ static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_
     for (size_t k = 0; k < p.depth; k++, p.a.data += p.a.column, p.b += b_step) {
         vec row[tile_vectors];
         if (next.tiles) {
-            __builtin_prefetch(next.line, 0, 2);
+            __builtin_prefetch((const void *)next.line, 0, 2);
             next.line += next.step;
             if (p.a.column == 1 && k % (line_bytes / sizeof(float)) == 0)
                 fetch_left(rows, p.a);

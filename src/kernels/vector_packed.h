@@ -102,7 +102,7 @@ static inline __attribute__((always_inline)) void pack_and_multiply(bool bf16, s
 {
     size_t done = 0;
     if (m >= tile_rows && n == tile_columns) {
-        fetching next = ahead ? fetch_of_tile(ahead, p.depth, 0) : (fetching){NULL, 0, true};
+        fetching next = ahead ? fetch_of_tile(ahead, p.depth, 0) : (fetching){0, 0, true};
         multiply_tile(bf16, tile_rows, tile_vectors, lanes, p, (packing){rows, panel}, next);
         done = tile_rows;
     } else if (bf16) {

@@ -109,12 +109,12 @@ static real attend(const job *j, size_t query, size_t count, const uint32_t *lis
         return -(real)INFINITY;
     kernels->exp_sum(all, r->how.scale, most, scores, &sum);
     for (size_t i = 0; i < all; i++) {
-        const real *from = j->null_value + group * r->dim;
-        if (i < count) {
+        const real *from = value;
+        if (i < count)
             brt_ring_copy(r->how.ring, kernels, &r->how.ring->value, j->search.row, brt_search_head(&j->search, query),
                           j->search.begin + list[i], value);
-            from = value;
-        }
+        else
+            from = j->null_value + group * r->dim;
         kernels->scale_add(r->dim, scores[i] / sum, from, 1, out);
     }
     return r->how.scale * most + (real)log((double)sum);
