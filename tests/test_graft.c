@@ -42,6 +42,7 @@ static void nothing_changes_at_first(void **state)
         assert_ok(brt_config_set(config, "routed_layers", layers[i][2]));
         assert_ok(brt_config_set(config, "routes", "3"));
         assert_ok(brt_config_set(config, "routed_tokens", "10"));
+        assert_ok(brt_config_set(config, "state_cell", i % 2 ? "memformer" : "block_recurrent"));
         assert_ok(brt_model_graft(&grafted, source, config, 7));
         expect_same_logits(source, grafted);
         brt_config_close(config);
@@ -102,6 +103,8 @@ static void what_would_change_the_model_is_refused(void **state)
         {"[]", "window", "exact", "another argument of the model differs"},
         {"[]", "depth", "4", "another argument of the model differs"},
         {"[1]", "recurrent_qk_rmsnorm", "false", "has recurrent layers already"},
+        {"[2]", "read_recurrent_layers", "[1]", "another argument of the model differs"},
+        {"[2]", "qk_logit_scale", "4", "another argument of the model differs"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         brt_config *source_config = config_with(plain, cases[i].source_layers, cases[i].source_layers);
@@ -115,6 +118,19 @@ static void what_would_change_the_model_is_refused(void **state)
         brt_config_close(source_config);
         brt_config_close(config);
     }
+}
+
+static void weights_in_few_bits_are_refused(void **state)
+{
+    (void)state;
+    brt_model *source = make_model(plain), *quantized, *grafted = NULL;
+    brt_config *config = config_with(plain, "[2]", "[2]");
+    assert_ok(brt_model_quantize(&quantized, source, "int8"));
+    expect_failure(brt_model_graft(&grafted, quantized, config, 1), BRT_ERROR_UNSUPPORTED, "is held in int8");
+    assert_null(grafted);
+    brt_config_close(config);
+    brt_model_close(quantized);
+    brt_model_close(source);
 }
 
 /* Of a model that has routed memories: their routes, and how much they choose. */
@@ -150,6 +166,7 @@ int main(void)
         cmocka_unit_test(nothing_changes_at_first),
         cmocka_unit_test(the_new_weights_learn),
         cmocka_unit_test(what_would_change_the_model_is_refused),
+        cmocka_unit_test(weights_in_few_bits_are_refused),
         cmocka_unit_test(routed_memories_stay_as_they_are),
     };
     return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);

@@ -152,7 +152,8 @@ BRT_API brt_status brt_model_save(const brt_model *model, const char *dir);
 /* A model with the weights of `source` and recurrent layers or routed memories that it lacks: `config` is the source's
  * but for what concerns these (recurrent_layers, num_state_vectors, routed_layers, ...). At first its logits are the
  * source's, bit by bit, because what is heard from the new states has weights of 0, and what is looked up a gate of 0;
- * then it can be trained. BRT_ERROR_MISMATCH for a configuration with which it would compute something else. */
+ * then it can be trained. BRT_ERROR_MISMATCH for a configuration with which it would compute something else,
+ * BRT_ERROR_UNSUPPORTED for a quantized model and for the paper's arithmetic. */
 BRT_API brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_config *config, uint64_t seed);
 BRT_API void brt_model_close(brt_model *model);
 /* The checked configuration, owned by the model. */

@@ -10,16 +10,20 @@ static bool same_list(const brt_layer_list *a, const brt_layer_list *b)
     return a->count == b->count && memcmp(a->layer, b->layer, a->count * sizeof a->layer[0]) == 0;
 }
 
-/* What may be chosen anew: everything about states and routed memories, and what only training uses. */
+/* What may be chosen anew: everything about states and routed memories that the source does not have, and what only
+ * training uses. */
 static brt_config with_the_memories_of(const brt_config *source, const brt_config *wanted)
 {
     brt_config config = *source;
-    config.recurrent_layers = wanted->recurrent_layers;
-    config.read_recurrent_layers = wanted->read_recurrent_layers;
-    config.num_state_vectors = wanted->num_state_vectors;
-    config.state_gate_bias = wanted->state_gate_bias;
-    config.recurrent_qk_rmsnorm = wanted->recurrent_qk_rmsnorm;
-    config.qk_logit_scale = wanted->qk_logit_scale;
+    if (source->recurrent_layers.count == 0) {
+        config.recurrent_layers = wanted->recurrent_layers;
+        config.read_recurrent_layers = wanted->read_recurrent_layers;
+        config.num_state_vectors = wanted->num_state_vectors;
+        config.state_cell = wanted->state_cell;
+        config.state_gate_bias = wanted->state_gate_bias;
+        config.recurrent_qk_rmsnorm = wanted->recurrent_qk_rmsnorm;
+        config.qk_logit_scale = wanted->qk_logit_scale;
+    }
     if (source->routed_layers.count == 0) {
         config.routed_layers = wanted->routed_layers;
         config.routed_capacity = wanted->routed_capacity;
@@ -48,15 +52,15 @@ static brt_status check(const brt_config *source, const brt_config *wanted)
 {
     if (source->arithmetic == BRT_ARITHMETIC_PAPER)
         return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "memories are grafted on models of the reference's arithmetic only");
+    if (source->recurrent_layers.count && !same_list(&source->recurrent_layers, &wanted->recurrent_layers))
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has recurrent layers already; they cannot be changed");
     brt_config allowed = with_the_memories_of(source, wanted);
     if (!same_json(&allowed, wanted))
         return BRT_FAIL(BRT_ERROR_MISMATCH, "a graft changes recurrent layers, their states and routed memories only; "
                                             "another argument of the model differs");
-    if (source->recurrent_layers.count && !same_list(&source->recurrent_layers, &wanted->recurrent_layers))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has recurrent layers already; they cannot be changed");
     if (source->routed_layers.count && source->recurrent_layers.count != wanted->recurrent_layers.count)
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has routed memories, whose routes would be made from the states; "
-                                            "recurrent layers can be added before them or with them");
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "the model has routed memories, whose routes would be made from the "
+                                            "states; recurrent layers can be added before them or with them");
     for (size_t layer = 0; layer < (size_t)source->depth; layer++) {
         bool before = brt_config_normalises(source, layer), after = brt_config_normalises(wanted, layer);
         if (before != after)
@@ -107,6 +111,11 @@ static void close_new_gates(brt_model *model, const brt_model *source)
 brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_config *config, uint64_t seed)
 {
     brt_model *model;
+    const brt_parameter *quantized = brt_parameters_quantized(&source->parameters);
+    if (quantized)
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this model is not for grafting: \"%s\" is held in %s; take the f32 model "
+                                               "it was made from, or quantize it to f32 first",
+                        quantized->name, brt_precision_name(quantized->precision));
     BRT_TRY(brt_model_create(&model, config, seed));
     brt_status status = check(&source->config, &model->config);
     for (size_t i = 0; i < source->parameters.count && status == BRT_OK; i++)
