@@ -60,7 +60,7 @@ typedef struct ablation {
     size_t trial_count;
 } ablation;
 
-/* ---- the command line of a run -------------------------------------------------------------------------------------- */
+/* ---- the command line of a run ----------------------------------------------------------------------------------- */
 
 enum { longest_name = 64 };
 
@@ -115,7 +115,7 @@ static void fill_command_line(command_line *line, const ablation *a, const trial
         add_word(line, "--resume");
 }
 
-/* ---- one run ------------------------------------------------------------------------------------------------------ */
+/* ---- one run ----------------------------------------------------------------------------------------------------- */
 
 /* What the run printed, and the memory it took, kept with it so that an interrupted ablation finds it again. */
 static brt_status keep_result(trial *t)
@@ -163,7 +163,10 @@ static brt_status run_child(const ablation *a, trial *t)
 
 static brt_status run_trial(const ablation *a, trial *t)
 {
-    if (!a->arguments.resume || !read_result(t)) {
+    bool complete = read_result(t);
+    if (complete && !a->arguments.resume)
+        return cli_fail(BRT_ERROR_ARGUMENT, "%s holds the run already: --resume goes on, or name another --out", t->dir);
+    if (!complete) {
         cli_say("%s, seed %zu: training", t->arm->name, t->seed);
         CLI_TRY(run_child(a, t));
         read_result(t);
@@ -178,7 +181,7 @@ static brt_status run_trial(const ablation *a, trial *t)
     return BRT_OK;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------ */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 /* The trials of one arm together. */
 typedef struct summary {
@@ -264,7 +267,7 @@ static brt_status draw(const ablation *a)
     return status;
 }
 
-/* ---- all ---------------------------------------------------------------------------------------------------------------- */
+/* ---- all --------------------------------------------------------------------------------------------------------- */
 
 static brt_status print_list(void)
 {

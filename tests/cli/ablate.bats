@@ -30,6 +30,8 @@ ablate() {
 
 @test "an ablation goes on where it was interrupted" {
     ablate --arms base t5 --out cut >before
+    run ablate --arms base t5 --out cut
+    refused "holds the run already"
     rm cut/t5-0.json
     run --separate-stderr ablate --arms base t5 --out cut --resume
     [ "$status" -eq 0 ]
