@@ -94,6 +94,31 @@ static inline bool same_logits(const input *in, const float *a, const float *b, 
     return memcmp(a + at, b + at, (end - first) * in->classes * sizeof *a) == 0;
 }
 
+/* Logits of everything, token t of the first row being another. */
+static inline float *feed_with_change(const input *in, size_t t)
+{
+    int32_t token = in->tokens[t];
+    in->tokens[t] = (int32_t)((size_t)(token + 1) % in->classes);
+    float *logits = feed_at_once(in);
+    in->tokens[t] = token;
+    return logits;
+}
+
+/* Two streams, both after `fed` tokens, go on with the same bits; closes them. */
+static inline void expect_same_rest(const char *name, const input *in, brt_stream *saved, brt_stream *loaded,
+                                    size_t fed)
+{
+    float *expected = new_logits(in), *found = new_logits(in);
+    feed_range(saved, in, fed, in->time - fed, expected);
+    feed_range(loaded, in, fed, in->time - fed, found);
+    if (memcmp(expected, found, in->rows * in->time * in->classes * sizeof *found) != 0)
+        fail_msg("%s: a session saved after %zu tokens goes on differently", name, fed);
+    brt_stream_close(saved);
+    brt_stream_close(loaded);
+    free(expected);
+    free(found);
+}
+
 static inline double difference(const float *a, const float *b, size_t count)
 {
     double largest = 0;

@@ -13,7 +13,6 @@ static const char *const models[] = {"two_recurrent", "odd_sizes", "no_recurrenc
 static void expect_continuation(const char *name, const input *in, size_t fed)
 {
     brt_stream *saved = open_stream(in->model, in->rows), *loaded = open_stream(in->model, in->rows);
-    float *expected = new_logits(in), *found = new_logits(in);
     char *note;
     feed_range(saved, in, 0, fed, NULL);
     assert_ok(brt_stream_save(saved, "session", "after\n\"so\" many \xc3\xa4"));
@@ -24,14 +23,7 @@ static void expect_continuation(const char *name, const input *in, size_t fed)
     for (size_t row = 0; row < in->rows; row++)
         assert_int_equal(brt_stream_position(loaded, row), fed);
     assert_int_equal(brt_stream_memory_length(loaded), brt_stream_memory_length(saved));
-    feed_range(saved, in, fed, in->time - fed, expected);
-    feed_range(loaded, in, fed, in->time - fed, found);
-    if (memcmp(expected, found, in->rows * in->time * in->classes * sizeof *found) != 0)
-        fail_msg("%s: a session saved after %zu tokens goes on differently", name, fed);
-    brt_stream_close(saved);
-    brt_stream_close(loaded);
-    free(expected);
-    free(found);
+    expect_same_rest(name, in, saved, loaded, fed);
 }
 
 static void a_session_goes_on_from_every_position(void **state)
