@@ -43,69 +43,48 @@ typedef struct carrier {
     const brt_trainer *trainer;
 } carrier;
 
-static size_t memory_length(const carrier *c)
-{
-    return c->stream ? brt_stream_memory_length(c->stream) : brt_trainer_memory_length(c->trainer);
-}
+/* A kind of what is carried: its name in the file, and how to get one of a stream's or a trainer's. */
+typedef struct kind {
+    const char *name;
+    brt_status (*of_stream)(const brt_stream *stream, size_t index, float *out);
+    brt_status (*of_trainer)(const brt_trainer *trainer, size_t index, float *out);
+} kind;
 
-static brt_status add_memory(const carrier *c, const sizes *s, size_t call, size_t layer, brt_tensors *out)
-{
-    char name[64];
-    size_t length = memory_length(c), shape[] = {2, s->rows, length, s->key_width};
-    float *values = allocate(2 * s->rows * length, s->key_width);
-    if (!values)
-        return cli_out_of_memory("memories");
-    snprintf(name, sizeof name, "memories.%zu.%zu", call, layer);
-    brt_status status = c->stream ? brt_stream_memories(c->stream, layer, values)
-                                  : brt_trainer_memories(c->trainer, layer, values);
-    if (status == BRT_OK)
-        status = brt_tensors_add(out, name, 4, shape, values);
-    free(values);
-    return status;
-}
+static const kind memories = {"memories", brt_stream_memories, brt_trainer_memories};
+static const kind states = {"states", brt_stream_states, brt_trainer_states};
+static const kind routed = {"routed", brt_stream_routed, brt_trainer_routed};
 
-static brt_status add_state(const carrier *c, const sizes *s, size_t call, size_t index, brt_tensors *out)
+/* `count` of a kind, each of the shape [dims], as KIND.CALL.0, KIND.CALL.1, ... */
+static brt_status add_kind(const carrier *c, const kind *k, size_t call, size_t count, size_t dims, const size_t *shape,
+                           brt_tensors *out)
 {
-    char name[64];
-    size_t shape[] = {s->rows, s->vectors, s->dim};
-    float *values = allocate(s->rows * s->vectors, s->dim);
+    size_t item = 1;
+    for (size_t i = 0; i < dims; i++)
+        item *= shape[i];
+    float *values = allocate(item, 1);
     if (!values)
-        return cli_out_of_memory("states");
-    snprintf(name, sizeof name, "states.%zu.%zu", call, index);
-    brt_status status =
-        c->stream ? brt_stream_states(c->stream, index, values) : brt_trainer_states(c->trainer, index, values);
-    if (status == BRT_OK)
-        status = brt_tensors_add(out, name, 3, shape, values);
-    free(values);
-    return status;
-}
-
-static brt_status add_routed(const carrier *c, const sizes *s, size_t call, size_t index, brt_tensors *out)
-{
-    char name[64];
-    size_t length = c->stream ? brt_stream_routed_length(c->stream) : brt_trainer_routed_length(c->trainer);
-    size_t shape[] = {2, s->rows, length, s->key_width};
-    float *values = allocate(2 * s->rows * length, s->key_width);
-    if (!values)
-        return cli_out_of_memory("routed memories");
-    snprintf(name, sizeof name, "routed.%zu.%zu", call, index);
-    brt_status status =
-        c->stream ? brt_stream_routed(c->stream, index, values) : brt_trainer_routed(c->trainer, index, values);
-    if (status == BRT_OK)
-        status = brt_tensors_add(out, name, 4, shape, values);
+        return cli_out_of_memory(k->name);
+    brt_status status = BRT_OK;
+    for (size_t index = 0; index < count && status == BRT_OK; index++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.%zu.%zu", k->name, call, index);
+        status = c->stream ? k->of_stream(c->stream, index, values) : k->of_trainer(c->trainer, index, values);
+        if (status == BRT_OK)
+            status = brt_tensors_add(out, name, dims, shape, values);
+    }
     free(values);
     return status;
 }
 
 static brt_status add_carried(const carrier *c, const sizes *s, size_t call, brt_tensors *out)
 {
-    for (size_t layer = 0; layer < s->depth; layer++)
-        CLI_TRY(add_memory(c, s, call, layer, out));
-    for (size_t index = 0; index < s->states; index++)
-        CLI_TRY(add_state(c, s, call, index, out));
-    for (size_t index = 0; index < s->routed; index++)
-        CLI_TRY(add_routed(c, s, call, index, out));
-    return BRT_OK;
+    size_t length = c->stream ? brt_stream_memory_length(c->stream) : brt_trainer_memory_length(c->trainer);
+    size_t far = c->stream ? brt_stream_routed_length(c->stream) : brt_trainer_routed_length(c->trainer);
+    const size_t memory[] = {2, s->rows, length, s->key_width}, state[] = {s->rows, s->vectors, s->dim};
+    const size_t long_memory[] = {2, s->rows, far, s->key_width};
+    CLI_TRY(add_kind(c, &memories, call, s->depth, 4, memory, out));
+    CLI_TRY(add_kind(c, &states, call, s->states, 3, state, out));
+    return add_kind(c, &routed, call, s->routed, 4, long_memory, out);
 }
 
 static brt_status add_logits(const sizes *s, size_t call, size_t time, const float *logits, brt_tensors *out)
@@ -235,7 +214,7 @@ brt_status trace_forward(const brt_model *model, const trace_calls *calls, int t
     return status;
 }
 
-/* ---- losses, by a trainer, which has their gradients -------------------------------------------------------------- */
+/* ---- losses, by a trainer, which has their gradients ------------------------------------------------------------- */
 
 /* One call: `time` positions, taken in segments. */
 typedef struct loss_call {
