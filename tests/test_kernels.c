@@ -203,7 +203,7 @@ static void check_norm_backward(void)
             check_norm_backward_case(dim, centred);
 }
 
-/* ---- GEGLU --------------------------------------------------------------------------------------------------------- */
+/* ---- GEGLU ------------------------------------------------------------------------------------------------------- */
 
 /* Gates across the whole range of the error function, and its ends. */
 static float *make_gates(size_t rows, size_t inner)
@@ -240,7 +240,7 @@ static void check_geglu_backward(void)
     }
 }
 
-/* ---- normalised and turned heads ---------------------------------------------------------------------------------------- */
+/* ---- normalised and turned heads --------------------------------------------------------------------------------- */
 
 static const size_t even_dims[] = {2, 4, 6, 8, 14, 16, 32, 34, 64, 66, 128, 192};
 
@@ -338,7 +338,7 @@ static void check_unit_backward(void)
     }
 }
 
-/* ---- cross entropy ---------------------------------------------------------------------------------------------------------------- */
+/* ---- cross entropy ----------------------------------------------------------------------------------------------- */
 
 static void check_cross_entropy_case(size_t classes, bool gradient)
 {
@@ -373,7 +373,7 @@ static void check_peak(void)
     assert_true(fabsf(got / (float)fast->lanes - want) < 1e-5f * want);
 }
 
-/* ---- extremes -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- extremes ---------------------------------------------------------------------------------------------------- */
 
 /* The sigmoid through the moving average of a state of 0 with 1. */
 static float sigmoid(float x)
@@ -424,7 +424,7 @@ static void check_not_a_number(void)
     assert_true(isnan(loss));
 }
 
-/* ---- registration ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- registration ------------------------------------------------------------------------------------------------ */
 
 typedef struct check {
     const char *name;

@@ -70,8 +70,8 @@ static inline const char *draw_choice(uint64_t seed, size_t choice)
 static const char *const variant_arithmetics[] = {"reference", "paper"};
 enum { variant_arithmetic_count = sizeof variant_arithmetics / sizeof variant_arithmetics[0] };
 
-/* Variant `seed` of an arithmetic, described in `text`; false where the choices do not go together, and the model says so. Includers
- * have assert_ok. */
+/* Variant `seed` of an arithmetic, described in `text`; false where the choices do not go together, and the model says
+ * so. Includers have assert_ok. */
 static inline bool make_variant(const char *arithmetic, uint64_t seed, brt_model **model, char *text, size_t size)
 {
     brt_config *config;

@@ -524,7 +524,7 @@ static void cross_entropy(size_t rows, size_t classes, const int32_t *targets, i
     }
 }
 
-/* ---- measuring -------------------------------------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 static void peak(size_t rounds, real *result)
 {

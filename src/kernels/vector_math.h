@@ -1,5 +1,5 @@
-/* Exponential, error function, sigmoid and hyperbolic tangent of a vector. The polynomials were fitted by Remez exchange; the errors stated
- * are those of the whole function in float, measured over its range. */
+/* Exponential, error function, sigmoid and hyperbolic tangent of a vector. The polynomials were fitted by Remez
+ * exchange; the errors stated are those of the whole function in float, measured over its range. */
 #ifndef BRT_KERNELS_VECTOR_MATH_H
 #define BRT_KERNELS_VECTOR_MATH_H
 

@@ -60,7 +60,7 @@ static const key keys[] = {
     /* Beyond the reference; the default is what it does. */
     CHOICE(position_encoding, position_encodings, "xpos",
            "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
-           "alibi, none"),
+           "alibi, none; the paper's arithmetic has t5, rotary, absolute, alibi, fourier, none"),
     CHOICE(window, windows, "block",
            "keys that a token sees: block (memory and block), exact (block_width keys) or previous (those before its "
            "own)"),
@@ -102,6 +102,7 @@ static const key keys[] = {
 #undef CHOICE
 
 enum { key_count = sizeof keys / sizeof keys[0] };
+_Static_assert(key_count <= 64, "brt_config.given has a bit for each key");
 
 const brt_config_key *brt_config_key_at(size_t i)
 {

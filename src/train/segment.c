@@ -371,7 +371,8 @@ static void replay_all(brt_tape *tape, brt_segment_run *run, brt_block *block)
         replay_block(tape, run, block, index, carried, index + 1 == blocks);
     /* After a last block that is not full, what it started from is carried on. */
     if (blocks > 1 && run->time % width && brt_tape_running(tape))
-        memcpy(renew_carry(run, blocks - 1), replay->starts + (blocks - 1) * run->carry->count, run->carry->count * sizeof(real));
+        memcpy(renew_carry(run, blocks - 1), replay->starts + (blocks - 1) * run->carry->count,
+               run->carry->count * sizeof(real));
     for (size_t index = 0; index < blocks; index++) {
         run->loss += replay->losses[index];
         run->reconstruction += replay->reconstructions[index];
