@@ -8,7 +8,7 @@
 
 enum {
     logits_rows = 64,  /* positions whose logits are computed at a time: bounds memory for large vocabularies */
-    most_together = 7, /* streams in one pass */
+    most_together = 32, /* streams in one pass */
 };
 
 /* Streams of one model that are fed the same number of tokens. Several are fed one, and have one row each; the first
