@@ -57,6 +57,8 @@ static const cli_option options[] = {
     {"optimizer", 0, CLI_CHOICE, TRAINER(optimizer), "adamw|adam|adafactor", "how weights are updated"},
     {"summed-loss", 0, CLI_FLAG, TRAINER(summed_loss), NULL,
      "the gradient of the sum of the losses, as Hutchins et al. have it for Adafactor, not of their mean"},
+    {"skip-last-target", 0, CLI_FLAG, TRAINER(skip_last_target), NULL,
+     "no loss for the last token of each segment in training, as the code of Hutchins et al."},
     {"lr", 0, CLI_NUMBER, TRAINER(learning_rate), "X", "highest learning rate"},
     {"min-lr", 0, CLI_NUMBER, RUN(min_learning_rate), "X", "where cosine ends; a tenth of --lr unless given"},
     {"schedule", 0, CLI_CHOICE, RUN(schedule),
@@ -74,6 +76,8 @@ static const cli_option options[] = {
      "probability that a row starts a segment from the initial state"},
     {"dropout", 0, CLI_NUMBER, TRAINER(dropout), "P",
      "probability that an activation is dropped; of the paper's arithmetic alone"},
+    {"attention-dropout", 0, CLI_NUMBER, TRAINER(attention_dropout), "P",
+     "probability that a weight of attention to the window is dropped; of the paper's arithmetic alone"},
     {"reconstruction-weight", 0, CLI_NUMBER, TRAINER(reconstruction_weight), "X",
      "of the loss that teaches compressed memories to keep what is asked for; none unless given"},
     {"val-every", 0, CLI_COUNT, RUN(val_every), "N", "validate every N steps, not only at the end"},
@@ -413,9 +417,9 @@ const cli_command cli_train = {
         "optimizer.safetensors, trainer_state.json and metrics.jsonl. Without --preset, --config or an argument of the "
         "model it is the preset small. Presets replace some defaults: tiny and small have --lr 0.002 --beta2 0.99 "
         "--warmup 50; reference has --optimizer adam --lr 0.0001 --weight-decay 0 --schedule constant --sampling crops "
-        "--accumulation 4 --segment-blocks 2; paper-tiny and paper-150m have --optimizer adafactor --summed-loss --lr 1 "
-        "--schedule rsqrt_decay_std --clip 0 --weight-decay 0 --dropout 0.05 --xl-memories-dropout 0 --state-dropout 0 and "
-        "--warmup 200 or 1000. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
+        "--accumulation 4 --segment-blocks 2; paper-tiny and paper-150m have --optimizer adafactor --summed-loss "
+        "--skip-last-target --lr 1 --schedule rsqrt_decay_std --clip 0 --weight-decay 0 --dropout 0.05 "
+        "--attention-dropout 0.05 --xl-memories-dropout 0 --state-dropout 0 and --warmup 200 or 1000. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
         "that is resumed, even after a kill, has the losses of an uninterrupted one.",
     .options = options,
     .model_options = true,

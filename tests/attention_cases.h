@@ -16,6 +16,7 @@ typedef struct attention_case {
     size_t key_heads;    /* 0: 1; `heads` is of each */
     bool strict;
     size_t window;
+    double dropout;
     bool biased;         /* with a bias, and the sum's logarithm as a second output */
 } attention_case;
 
@@ -97,6 +98,11 @@ static const attention_case attention_cases[] = {
     {.name = "a bias, rows that see nothing", .batch = 2, .queries = 10, .keys = 12, .heads = 1, .dim = 8,
      .causal = true, .first_query = 2,
      .first_key = {3, 12}, .key_heads = 2, .strict = true, .biased = true},
+    {.name = "dropout", .batch = 2, .queries = 70, .keys = 270, .heads = 2, .dim = 16, .causal = true,
+     .first_query = 200, .first_key = {0, 70}, .dropout = 0.3},
+    {.name = "dropout, a bias in a window, groups of heads", .batch = 2, .queries = 70, .keys = 140, .heads = 2,
+     .dim = 16, .causal = true, .first_query = 70, .key_heads = 2, .dropout = 0.1, .strict = true, .window = 40,
+     .biased = true},
 };
 enum { attention_case_count = sizeof attention_cases / sizeof attention_cases[0] };
 
@@ -104,6 +110,7 @@ enum { attention_case_count = sizeof attention_cases / sizeof attention_cases[0]
  * keys, dim], bias [key_heads * heads, span], log_sum [batch * key_heads, queries, heads], out as query. */
 typedef struct attention_values {
     double *query, *key, *value, *bias, *out, *log_sum;
+    double *mask; /* of dropout, [key_heads, queries, heads, keys] */
     double *dout, *dlog_sum, *dquery, *dkey, *dvalue, *dbias;
 } attention_values;
 
@@ -144,6 +151,11 @@ static inline size_t case_key_count(const attention_case *c)
     return case_batch(c) * c->keys * c->dim;
 }
 
+static inline size_t case_mask_count(const attention_case *c)
+{
+    return case_key_heads(c) * c->queries * c->heads * c->keys;
+}
+
 static inline const size_t *case_first_key(const attention_case *c)
 {
     bool given = false;
@@ -171,6 +183,7 @@ static inline double product(size_t n, const double *x, const double *y)
 typedef struct case_query {
     size_t row, query, head; /* of the batch, the time, all heads */
     size_t at, keys_at;      /* of its rows, and of its keys, in units of dim */
+    size_t mask_at;          /* of its keys in the mask */
 } case_query;
 
 /* Of the bias of a key that the query sees. */
@@ -205,18 +218,18 @@ static inline void attend_query(const attention_case *c, const attention_values 
                                 const double *p)
 {
     double *out = v->out + q->at * c->dim, *dquery = v->dquery + q->at * c->dim, scale = 1 / sqrt((double)c->dim);
-    const double *query = v->query + q->at * c->dim, *dout = v->dout + q->at * c->dim;
+    const double *mask = v->mask + q->mask_at, *query = v->query + q->at * c->dim, *dout = v->dout + q->at * c->dim;
     for (size_t j = 0; j < c->keys; j++)
         for (size_t d = 0; d < c->dim; d++)
-            out[d] += p[j] * v->value[(q->keys_at + j) * c->dim + d];
+            out[d] += p[j] * mask[j] * v->value[(q->keys_at + j) * c->dim + d];
     double delta = product(c->dim, dout, out) - (c->biased ? v->dlog_sum[q->at] : 0);
     for (size_t j = 0; j < c->keys; j++) {
         size_t k = (q->keys_at + j) * c->dim;
-        double ds = scale * p[j] * (product(c->dim, dout, v->value + k) - delta);
+        double ds = scale * p[j] * (mask[j] * product(c->dim, dout, v->value + k) - delta);
         for (size_t d = 0; d < c->dim; d++) {
             dquery[d] += ds * v->key[k + d];
             v->dkey[k + d] += ds * query[d];
-            v->dvalue[k + d] += p[j] * dout[d];
+            v->dvalue[k + d] += p[j] * mask[j] * dout[d];
         }
         if (c->biased && case_sees(c, q->row, q->query, j))
             v->dbias[bias_index(c, q, j)] += ds;
@@ -234,7 +247,8 @@ static inline void attend_plainly(const attention_case *c, const attention_value
                                 .query = t,
                                 .head = b % case_key_heads(c) * c->heads + h,
                                 .at = (b * c->queries + t) * c->heads + h,
-                                .keys_at = b * c->keys};
+                                .keys_at = b * c->keys,
+                              .mask_at = ((b % case_key_heads(c) * c->queries + t) * c->heads + h) * c->keys};
                 v->log_sum[q.at] = attend_weights(c, v, &q, p);
                 attend_query(c, v, &q, p);
             }

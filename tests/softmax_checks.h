@@ -74,6 +74,44 @@ static void check_softmax_step(void)
             check_softmax_step_case(keys, flags & 1, flags & 2);
 }
 
+static void check_drop(void)
+{
+    enum { rows = 5 };
+    brt_mask mask = {.key = {0x12345678, 0x9abcdef0}, .least = 0x40000000, .kept = 4.0f / 3};
+    for EACH (count, lengths) {
+        size_t stride = count + 2;
+        float *x = make_random(rows * stride, 1, 2), *want = copy(rows * stride, x);
+        fast->drop(rows, count, &mask, UINT32_MAX - 700, 1000, x, stride);
+        plain->drop(rows, count, &mask, UINT32_MAX - 700, 1000, want, stride);
+        expect_same("drop", rows * stride, x, want);
+        free_buffers();
+    }
+}
+
+/* The rate is kept, in masks that lie one number or one key apart, and these drop independently of each other. */
+static void check_mask(void)
+{
+    enum { count = 1 << 16 };
+    const brt_mask masks[] = {{{5, 7}, 0x40000000, 1}, {{6, 7}, 0x40000000, 1}, {{5, 8}, 0x40000000, 1}};
+    float *first = make(count), *other = make(count);
+    for (size_t m = 0; m < 3; m++)
+        for (uint32_t shift = 0; shift < 2; shift++) {
+            size_t dropped = 0, both = 0;
+            for (size_t i = 0; i < count; i++)
+                first[i] = other[i] = 1;
+            fast->drop(1, count, &masks[0], 0, 0, first, count);
+            fast->drop(1, count, &masks[m], shift, 0, other, count);
+            for (size_t i = 0; i < count; i++) {
+                dropped += other[i] == 0;
+                both += first[i] == 0 && other[i] == 0;
+            }
+            assert_in_range(dropped, count / 4 - 600, count / 4 + 600); /* five deviations */
+            if (m || shift)
+                assert_in_range(both, count / 16 - 320, count / 16 + 320);
+        }
+    free_buffers();
+}
+
 static void check_softmax_tile_backward_case(size_t keys, bool masked)
 {
     enum { rows = 7 };

@@ -46,6 +46,28 @@ static double *draw(size_t count, uint64_t stream)
     return x;
 }
 
+static brt_dropout dropout_of(const attention_case *c)
+{
+    return (brt_dropout){.rate = c->dropout, .seed = 1, .stream = 2, .index = 3};
+}
+
+/* 1 everywhere without dropout. */
+static double *make_mask(const attention_case *c)
+{
+    brt_dropout how = dropout_of(c);
+    uint32_t words[4];
+    brt_rng_words(how.seed, how.stream, how.index, words);
+    brt_mask mask = {{words[0], words[1]}, (uint32_t)(how.rate * 0x1p32), (real)(1 / (1 - how.rate))};
+    size_t count = case_mask_count(c);
+    double *x = zeros(count);
+    for (size_t i = 0; i < count; i++) {
+        real element = 1;
+        brt_kernels_at(0)->drop(1, 1, &mask, (uint32_t)i, 0, &element, 1);
+        x[i] = (double)element;
+    }
+    return x;
+}
+
 static attention_values make_values(const attention_case *c)
 {
     size_t queries = case_query_count(c), keys = case_key_count(c);
@@ -55,6 +77,7 @@ static attention_values make_values(const attention_case *c)
                           .bias = draw(case_bias_count(c), 5),
                           .out = zeros(queries),
                           .log_sum = zeros(case_row_count(c)),
+                          .mask = make_mask(c),
                           .dout = draw(queries, 4),
                           .dlog_sum = draw(case_row_count(c), 6),
                           .dquery = zeros(queries),
@@ -69,6 +92,7 @@ static attention_values make_values(const attention_case *c)
 static void free_values(attention_values *v)
 {
     free(v->query), free(v->key), free(v->value), free(v->bias), free(v->out), free(v->log_sum);
+    free(v->mask);
     free(v->dout), free(v->dlog_sum), free(v->dquery), free(v->dkey), free(v->dvalue), free(v->dbias);
 }
 
@@ -154,6 +178,7 @@ static void play(brt_tape *tape, run *r)
                          .bias = c->biased ? bias : NULL,
                          .log_sum_exp = c->biased ? log_sum : NULL,
                          .first_key = case_first_key(c),
+                         .dropout = dropout_of(c),
                          .out_row = out_row(c),
                          .out_offset = offset,
                          .out_head = c->dim + gap};

@@ -439,6 +439,7 @@ static const check checks[] = {
     {"exponential", check_exponential},
     {"sigmoid", check_sigmoid},
     {"error function", check_error_function},
+    {"mask", check_mask},
     {"not a number", check_not_a_number},
 };
 

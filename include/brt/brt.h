@@ -330,6 +330,8 @@ typedef struct brt_trainer_options {
                                    as optax has it: of Adam's numbers it has beta1 only */
     bool summed_loss;           /* the gradient is that of the sum of the targets' losses, as in the original, where
                                    Adafactor cancels the factor; default false: of their mean */
+    bool skip_last_target;      /* the last token of a row's segment has no loss while training, as in the original, which
+                                   has its targets in the segment; default false */
     float learning_rate;        /* the highest of a run (brt_run); brt_trainer_update is given its own; default 1e-3 */
     float beta1, beta2, epsilon; /* of Adam; default 0.9, 0.999, 1e-8 */
     float weight_decay;         /* of matrices; embeddings, gains, gates and states are never decayed; default 0.01;
@@ -340,6 +342,7 @@ typedef struct brt_trainer_options {
     float state_dropout;        /* likewise from the initial state; default 0.1 */
     float dropout;              /* probability that an activation is dropped while training, in the paper's arithmetic: before
                                    attention, after the feed-forward and before the logits; default 0 (the paper: 0.05) */
+    float attention_dropout;    /* likewise a weight of a layer's attention to its window; default 0 (the paper: 0.05) */
     float reconstruction_weight; /* of the loss that teaches compressed memories to keep what is asked for (Rae et al.
                                    2020), added to the mean cross entropy in the gradient; default 0, as the reference;
                                    BRT_ERROR_ARGUMENT for a model without learned compression */

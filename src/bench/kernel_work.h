@@ -347,6 +347,13 @@ static work bench_collect_least(const brt_kernels *kernels, arrays *x)
     return passes_over(numbers, 1);
 }
 
+static work bench_drop(const brt_kernels *kernels, arrays *x)
+{
+    brt_mask mask = {.key = {1, 2}, .least = 1u << 28, .kept = 1};
+    kernels->drop(tile_rows, tile_keys, &mask, 0, 2 * tile_keys, x->a, tile_keys);
+    return passes_over(tile_rows * tile_keys, 2);
+}
+
 static work bench_softmax_tile_backward(const brt_kernels *kernels, arrays *x)
 {
     kernels->softmax_tile_backward(tile_rows, tile_keys, (real)0.125, NULL, x->a, tile_keys, x->d, x->d, x->d, x->b,

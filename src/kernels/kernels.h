@@ -12,6 +12,14 @@ typedef struct brt_adam_step {
     real correction1, correction2; /* 1 - beta^t */
 } brt_adam_step;
 
+/* A random mask, each number of which has 32 bits of its own: the hash function triple32 (Wellons 2018) of the number,
+ * with a key before it and one inside. A fraction of the work of brt_rng_words: attention draws one for each weight. */
+typedef struct brt_mask {
+    uint32_t key[2];
+    uint32_t least; /* rate * 2^32 */
+    real kept;      /* 1 / (1 - rate) */
+} brt_mask;
+
 /* Outputs that stand side by side in a weight of fewer bits. */
 enum { BRT_PANEL = 64 };
 /* How large an exponential of softmax_step may be. */

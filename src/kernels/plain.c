@@ -481,6 +481,26 @@ static void collect_least(size_t n, real least, const real *x, uint32_t *list, s
             list[(*count)++] = (uint32_t)i;
 }
 
+static uint32_t mask_bits(const brt_mask *mask, uint32_t number)
+{
+    uint32_t bits = number + mask->key[0];
+    bits = (bits ^ bits >> 17) * 0xed5ad4bb;
+    bits = (bits ^ bits >> 11 ^ mask->key[1]) * 0xac4c1b51;
+    bits = (bits ^ bits >> 15) * 0x31848bab;
+    return bits ^ bits >> 14;
+}
+
+static void drop(size_t rows, size_t count, const brt_mask *mask, uint32_t first, uint32_t step, real *x,
+                 size_t x_stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < count; i++) {
+            uint32_t number = first + (uint32_t)r * step + (uint32_t)i;
+            real *element = x + r * x_stride + i;
+            *element = mask_bits(mask, number) < mask->least ? 0 : *element * mask->kept;
+        }
+}
+
 static void softmax_tile_backward(size_t rows, size_t keys, real scale, const size_t *visible, real *scores,
                                   size_t scores_stride, const real *maximum, const real *log_sum, const real *delta,
                                   real *dp, size_t dp_stride)

@@ -15,6 +15,7 @@
 
 typedef float vec __attribute__((vector_size(BRT_VECTOR_BYTES)));
 typedef int32_t ivec __attribute__((vector_size(BRT_VECTOR_BYTES)));
+typedef uint32_t uvec __attribute__((vector_size(BRT_VECTOR_BYTES)));
 typedef float vec4 __attribute__((vector_size(16)));
 typedef int32_t ivec4 __attribute__((vector_size(16)));
 

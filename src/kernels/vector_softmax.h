@@ -146,6 +146,28 @@ static void softmax_step(size_t rows, size_t keys, real factor, const size_t *vi
                      rounded ? rounded + r * scores_stride : NULL);
 }
 
+/* ---- dropout of weights ---- */
+
+static inline uvec mask_bits(const brt_mask *mask, uvec number)
+{
+    uvec bits = number + mask->key[0];
+    bits = (bits ^ bits >> 17) * 0xed5ad4bb;
+    bits = (bits ^ bits >> 11 ^ mask->key[1]) * 0xac4c1b51;
+    bits = (bits ^ bits >> 15) * 0x31848bab;
+    return bits ^ bits >> 14;
+}
+
+static void drop(size_t rows, size_t count, const brt_mask *mask, uint32_t first, uint32_t step, real *x,
+                 size_t x_stride)
+{
+    for (size_t r = 0; r < rows; r++, first += step, x += x_stride)
+        for (size_t i = 0; i < count; i += lanes) {
+            uvec bits = mask_bits(mask, (uvec)vec_index() + (first + (uint32_t)i));
+            vec kept = mask->kept * vec_load_upto(x + i, count - i);
+            vec_store_upto(x + i, count - i, vec_select((ivec)(bits < mask->least), (vec){0}, kept));
+        }
+}
+
 /* p and ds of up to a vector's length of a row. */
 static inline __attribute__((always_inline)) void softmax_backward(size_t left, float factor, float maximum,
                                                                    float log_sum, float delta, float *scores, float *dp)

@@ -46,6 +46,7 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     how.window = layer->window;
     how.first_query = sight->first_query;
     how.first_key = sight->first_key;
+    how.dropout = brt_attention_dropout(sight->dropouts, layer->index);
     if (sight->bias)
         how.bias = brt_paper_scale_bias(tape, &layer->tokens, &layer->to_window, sight->bias);
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, out);

@@ -3,6 +3,7 @@
  *   l = log of the softmax's sum;
  * with D = do . o - dl:  dv_j = sum of p_j do,  ds_j = scale * p_j (do . v_j - D) of q . k_j + bias,  dq = sum of
  * ds_j k_j, dk_j = sum of ds_j q, dbias = sum of ds_j, the sums for k and v over all queries and heads.
+ * Dropout puts masked p_j for p_j in the sums o and dv, and masked do . v_j for do . v_j; D stays do . o - dl.
  *
  * What has keys of its own, a key head of a row, is called a batch row here. Keys and values are its heads' common
  * ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes a tile of these rows through the keys
@@ -10,6 +11,8 @@
  * Keys (and, backward, values) are prepared first, once for all rows, in tiles of their own. A recording tape that uses
  * bf16 has bf16 products; a cache's few queries are always f32. */
 #include "attention_job.h"
+
+#include "../base/rng.h"
 
 enum {
     few_queries = 8, /* up to here a task takes one query and some of the keys */
@@ -29,6 +32,13 @@ static size_t count_groups(size_t batch, size_t row_tiles)
 
 static const brt_op op = {.name = "attention", .forward = brt_attention_forward, .backward = brt_attention_backward};
 
+static brt_mask draw_mask(const brt_dropout *how)
+{
+    uint32_t words[4];
+    brt_rng_words(how->seed, how->stream, how->index, words);
+    return (brt_mask){{words[0], words[1]}, (uint32_t)(how->rate * 0x1p32), (real)(1 / (1 - how->rate))};
+}
+
 static attention measure(const brt_tape *tape, const brt_tensor *query, const brt_tensor *key, const brt_attention *how)
 {
     size_t queries = query->shape[1];
@@ -47,6 +57,7 @@ static attention measure(const brt_tape *tape, const brt_tensor *query, const br
     a.key_tiles = brt_ceil_div(a.key_rows, key_tile);
     a.key_chunks = brt_max_size(1, brt_ceil_div(a.key_rows, key_chunk));
     a.groups = count_groups(brt_max_size(1, a.batch), a.row_tiles);
+    a.mask = draw_mask(&how->dropout);
     return a;
 }
 
@@ -66,7 +77,7 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
     attention_attributes taken = {.a = measure(tape, query, key, how)};
     const attention *a = &taken.a;
     brt_tensor *sums = recording ? brt_tape_tensor(tape, BRT_SHAPE(2, a->batch, a->rows)) : NULL;
-    if (!recording && query->shape[1] <= few_queries)
+    if (!recording && query->shape[1] <= few_queries && how->dropout.rate == 0)
         taken.chunks = brt_scratch(tape, brt_attention_chunk_count(a));
     else
         taken.key_tiles = brt_scratch(tape, brt_transposed_index(a, a->batch, 0) + brt_right_index(a, a->batch, 0));

@@ -5,7 +5,7 @@
 #ifndef BRT_OPS_ATTENTION_H
 #define BRT_OPS_ATTENTION_H
 
-#include "../tensor/tape.h"
+#include "ops.h"
 
 typedef struct brt_attention {
     size_t key_heads;        /* heads of keys and values; each serves `heads` query heads. 0 is 1 */
@@ -20,6 +20,8 @@ typedef struct brt_attention {
                               * distance n < span. NULL: none */
     brt_tensor *log_sum_exp; /* out, [batch * key_heads, queries, heads]: the logarithm of the softmax's sum, to join
                               * this attention with another; -inf where nothing was seen. NULL: not wanted */
+    brt_dropout dropout;     /* of the softmax's weights; rate 0: none. One mask for all rows of the batch:
+                              * a function of head, query and key index; `first` has no meaning */
     /* Where query head h of all goes for query t in `out`, [batch, queries, out_row]: columns out_offset + h * out_head
      * on. */
     size_t out_row, out_offset, out_head;

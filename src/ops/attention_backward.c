@@ -104,6 +104,7 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
     brt_scores(&a->tiles, &r->query, keys->count, seen, j->keys_transposed + transposed, g->scores);
     brt_place_tile_scores(j, t, keys, g->scores);
     brt_scores(&a->tiles, &r->dout, keys->count, seen, j->values_transposed + transposed, g->dscores);
+    brt_drop_weights(j, t, keys, g->dscores);
     if (keys->index == 0)
         replace_delta_of_one_key(a, t, g->dscores, r->delta);
     if (keys->index == first_index(a, t))
@@ -113,6 +114,7 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
                                       key_tile);
     if (g->dbias)
         add_bias_gradient(j, t, keys, g->dscores, g->dbias);
+    brt_drop_weights(j, t, keys, g->scores);
     brt_add_transposed(&a->tiles, keys->count, seen, g->scores, &r->dout, g->dvalue + at, g->room);
     brt_add_transposed(&a->tiles, keys->count, seen, g->dscores, &r->query, g->dkey + at, g->room);
     const real *dweights = brt_round_weights(&a->tiles, t->count, keys->count, g->dscores, g->room);

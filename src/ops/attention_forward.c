@@ -45,7 +45,7 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
     real *padded = scratch, *out = padded + rows_reals(a), *scores = out + rows_reals(a);
     real *rows_room = scores + row_tile * key_tile, *weights_room = rows_room + brt_rows_reals(&a->tiles);
     real maximum[row_tile], sum[row_tile] = {0};
-    uint16_t *rounded = brt_rounded(&a->tiles, weights_room);
+    uint16_t *rounded = a->how.dropout.rate > 0 ? NULL : brt_rounded(&a->tiles, weights_room);
     brt_tiles_pad(&a->tiles, t->count, j->query + query_index(a, t), padded);
     brt_rows query = brt_rows_prepare(&a->tiles, t->count, padded, rows_room);
     key_range keys;
@@ -59,7 +59,10 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
         brt_place_tile_scores(j, t, &keys, scores);
         j->kernels->softmax_step(t->count, keys.count, a->how.scale, seen, scores, key_tile, maximum, sum, width, out,
                                  width, rounded);
-        brt_add_weighted(&a->tiles, t->count, keys.count, seen, rounded ? weights_room : scores,
+        brt_drop_weights(j, t, &keys, scores);
+        const real *weights = rounded ? weights_room
+                                      : brt_round_weights(&a->tiles, t->count, keys.count, scores, weights_room);
+        brt_add_weighted(&a->tiles, t->count, keys.count, seen, weights,
                          j->keys_right + brt_right_index(a, t->batch_row, index), out);
     }
     finish_tile(j, t, maximum, sum, out, width);

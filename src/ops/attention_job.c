@@ -64,6 +64,15 @@ void brt_place_tile_scores(const attention_job *j, const tile *t, const key_rang
         brt_place_scores(j, t->batch_row, t->first + i, keys->first, keys->count, scores + i * key_tile);
 }
 
+void brt_drop_weights(const attention_job *j, const tile *t, const key_range *keys, real *weights)
+{
+    const attention *a = j->a;
+    size_t row = t->batch_row % a->key_heads * a->rows + t->first;
+    if (a->how.dropout.rate > 0)
+        j->kernels->drop(t->count, keys->count, &a->mask, (uint32_t)(row * a->key_rows + keys->first),
+                         (uint32_t)a->key_rows, weights, key_tile);
+}
+
 /* ---- tiles ---------------------------------------------------------------------------------------------- */
 
 tile brt_row_tile_at(const attention *a, size_t batch_row, size_t index)

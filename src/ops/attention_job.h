@@ -49,6 +49,9 @@ void brt_add_reversed(size_t rows, size_t span, const real *x, real *y);
 void brt_place_scores(const attention_job *j, size_t batch_row, size_t row, size_t first, size_t count, real *scores);
 void brt_place_tile_scores(const attention_job *j, const tile *t, const key_range *keys, real *scores);
 
+/* Dropout of a tile of weights, or of their gradients; nothing without one. */
+void brt_drop_weights(const attention_job *j, const tile *t, const key_range *keys, real *weights);
+
 /* The index-th row tile to be worked on; the last rows, which see the most keys, come first. */
 tile brt_row_tile_at(const attention *a, size_t batch_row, size_t index);
 /* Reals that preparing takes of each thread's scratch. */

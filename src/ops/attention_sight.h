@@ -19,6 +19,7 @@ typedef struct attention {
     size_t keys;             /* of those, the ones that any query may see */
     size_t row_tiles, key_tiles, key_chunks;
     size_t groups; /* backward tasks per batch row */
+    brt_mask mask; /* of dropout */
 } attention;
 
 /* The first key that is the batch row's own. */

@@ -20,17 +20,17 @@ static json_t *options_to_json(const brt_run_options *o)
                               (json_int_t)o->seed, "optimizer", t->optimizer, "batch", (json_int_t)t->rows,
                               "segment_blocks", (json_int_t)t->segment_blocks);
     json_t *other = json_pack(
-        "{s:s, s:b, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:I, s:I, s:I, "
-        "s:I}",
-        "dtype", t->dtype, "recompute", t->recompute, "summed_loss", t->summed_loss, "schedule", o->schedule,
-        "learning_rate", (double)t->learning_rate, "min_learning_rate", (double)o->min_learning_rate, "beta1",
-        (double)t->beta1, "beta2", (double)t->beta2, "epsilon", (double)t->epsilon, "weight_decay",
-        (double)t->weight_decay, "clip", (double)t->clip, "xl_memories_dropout", (double)t->xl_memories_dropout,
-        "state_dropout", (double)t->state_dropout, "dropout", (double)t->dropout, "reconstruction_weight",
-        (double)t->reconstruction_weight, "warmup", (json_int_t)o->warmup, "steps", (json_int_t)o->steps, "max_seconds",
-        o->max_seconds, "save_every", (json_int_t)o->save_every, "val_every", (json_int_t)o->val_every, "val_tokens",
-        (json_int_t)o->val_tokens, "sample_every", (json_int_t)o->sample_every, "sample_tokens",
-        (json_int_t)o->sample_tokens);
+        "{s:s, s:b, s:b, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:I, s:I, "
+        "s:I, s:I}",
+        "dtype", t->dtype, "recompute", t->recompute, "summed_loss", t->summed_loss, "skip_last_target",
+        t->skip_last_target, "schedule", o->schedule, "learning_rate", (double)t->learning_rate, "min_learning_rate",
+        (double)o->min_learning_rate, "beta1", (double)t->beta1, "beta2", (double)t->beta2, "epsilon",
+        (double)t->epsilon, "weight_decay", (double)t->weight_decay, "clip", (double)t->clip, "xl_memories_dropout",
+        (double)t->xl_memories_dropout, "state_dropout", (double)t->state_dropout, "dropout", (double)t->dropout,
+        "attention_dropout", (double)t->attention_dropout, "reconstruction_weight", (double)t->reconstruction_weight,
+        "warmup", (json_int_t)o->warmup, "steps", (json_int_t)o->steps, "max_seconds", o->max_seconds, "save_every",
+        (json_int_t)o->save_every, "val_every", (json_int_t)o->val_every, "val_tokens", (json_int_t)o->val_tokens,
+        "sample_every", (json_int_t)o->sample_every, "sample_tokens", (json_int_t)o->sample_tokens);
     return json_pack("{s:o, s:o}", "fixed", fixed, "other", other);
 }
 

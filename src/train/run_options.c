@@ -55,11 +55,11 @@ static void paper_preset(brt_run_options *options, uint64_t warmup)
     options->warmup = warmup;
     trainer->segment_blocks = 8;
     trainer->optimizer = "adafactor";
-    trainer->summed_loss = true;
+    trainer->summed_loss = trainer->skip_last_target = true;
     trainer->weight_decay = 0;
     trainer->learning_rate = 1;
     trainer->clip = 0;
-    trainer->dropout = 0.05f;
+    trainer->dropout = trainer->attention_dropout = 0.05f;
     trainer->xl_memories_dropout = trainer->state_dropout = 0;
 }
 

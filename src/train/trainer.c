@@ -61,8 +61,10 @@ static brt_status check_options(const brt_trainer_options *options)
         return BRT_FAIL(BRT_ERROR_ARGUMENT,
                         "the dropouts of memories and states must lie between 0 and 1, not %g and %g",
                         (double)options->xl_memories_dropout, (double)options->state_dropout);
-    if (!(options->dropout >= 0 && options->dropout < 1))
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout must lie in [0, 1), not %g", (double)options->dropout);
+    if (!(options->dropout >= 0 && options->dropout < 1 && options->attention_dropout >= 0 &&
+          options->attention_dropout < 1))
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout and attention_dropout must lie in [0, 1), not %g and %g",
+                        (double)options->dropout, (double)options->attention_dropout);
     if (!(options->beta1 >= 0 && options->beta1 < 1 && options->beta2 >= 0 && options->beta2 < 1))
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "beta1 and beta2 must lie in [0, 1), not %g and %g",
                         (double)options->beta1, (double)options->beta2);
@@ -91,7 +93,7 @@ static size_t kept_blocks(const brt_trainer *trainer)
 
 static bool drops_activations(const brt_trainer_options *options)
 {
-    return options->dropout > 0;
+    return options->dropout > 0 || options->attention_dropout > 0;
 }
 
 static brt_segment_run make_run(brt_trainer *trainer, bool training)
@@ -196,9 +198,9 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     BRT_TRY(check_options(options));
     BRT_TRY(check_precision(model));
     if (drops_activations(options) && model->config.arithmetic != BRT_ARITHMETIC_PAPER)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g; it is of the paper's arithmetic, the reference's drops "
-                                            "memories and states only",
-                        (double)options->dropout);
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g and attention_dropout %g; they are of the paper's arithmetic, "
+                                            "the reference's drops memories and states only",
+                        (double)options->dropout, (double)options->attention_dropout);
     BRT_TRY(check_reconstruction(model, options));
     if (model->parameters.items[0].tensor.gradient)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "the model has a trainer already; close that one first");
@@ -208,7 +210,9 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     *out = trainer;
     trainer->model = model;
     trainer->options = *options;
-    trainer->dropouts = (brt_dropouts){.rate = (double)options->dropout, .seed = options->seed};
+    trainer->dropouts = (brt_dropouts){.rate = (double)options->dropout,
+                                       .attention_rate = (double)options->attention_dropout,
+                                       .seed = options->seed};
     trainer->options.dtype = uses_bf16(options) ? "bf16" : "f32"; /* the caller's string may go */
     BRT_TRY(brt_count_threads(options->threads, &trainer->options.threads));
     BRT_TRY(check_length(trainer));
@@ -338,17 +342,6 @@ void brt_trainer_close(brt_trainer *trainer)
 
 /* ---- segments ------------------------------------------------------------------------------------------------ */
 
-/* [rows, time] -> blocks of [rows, block time] */
-static void arrange(const brt_trainer *trainer, const int32_t *from, size_t time, int32_t *to)
-{
-    size_t width = (size_t)trainer->model->config.block_width, rows = trainer->options.rows;
-    for (size_t first = 0; first < time; first += width) {
-        size_t part = brt_min_size(width, time - first);
-        for (size_t row = 0; row < rows; row++)
-            memcpy(to + first * rows + row * part, from + row * time + first, part * sizeof *to);
-    }
-}
-
 static bool draw(const brt_trainer *trainer, uint64_t stream, float probability, size_t row)
 {
     uint64_t index = trainer->segments * trainer->options.rows + row;
@@ -369,11 +362,13 @@ static void draw_dropouts(brt_trainer *trainer, const brt_segment *segment)
     trainer->segments += !segment->forward_only;
 }
 
-/* In the paper's arithmetic what follows padding has no loss, either. */
-static bool has_loss(const brt_config *config, int32_t token, int32_t target)
+/* Of the i-th target of [rows, time]. In the paper's arithmetic what follows padding has no loss, either. */
+static bool has_loss(const brt_trainer *trainer, const brt_segment *segment, size_t i)
 {
-    bool follows_padding = config->arithmetic == BRT_ARITHMETIC_PAPER && token == config->ignore_index;
-    return target != config->ignore_index && !follows_padding;
+    const brt_config *config = &trainer->model->config;
+    bool follows_padding = config->arithmetic == BRT_ARITHMETIC_PAPER && segment->tokens[i] == config->ignore_index;
+    bool skipped = trainer->options.skip_last_target && !segment->forward_only && (i + 1) % segment->time == 0;
+    return segment->targets[i] != config->ignore_index && !follows_padding && !skipped;
 }
 
 static brt_status check_targets(const brt_trainer *trainer, const brt_segment *segment, uint64_t *counted)
@@ -382,7 +377,7 @@ static brt_status check_targets(const brt_trainer *trainer, const brt_segment *s
     *counted = 0;
     for (size_t i = 0; i < trainer->options.rows * segment->time; i++) {
         int32_t target = segment->targets[i];
-        if (!has_loss(config, segment->tokens[i], target))
+        if (!has_loss(trainer, segment, i))
             continue;
         if (target < 0 || target >= config->num_tokens)
             return BRT_FAIL(BRT_ERROR_ARGUMENT,
@@ -403,13 +398,17 @@ static brt_status check_segment(const brt_trainer *trainer, const brt_segment *s
     return check_targets(trainer, segment, counted);
 }
 
-/* Of tokens and targets as they are arranged. */
-static void mask_targets(const brt_trainer *trainer, size_t time)
+/* Tokens, and the targets that have a loss: [rows, time] -> blocks of [rows, block time] */
+static void arrange(brt_trainer *trainer, const brt_segment *segment)
 {
     const brt_config *config = &trainer->model->config;
-    for (size_t i = 0; i < trainer->options.rows * time; i++)
-        if (!has_loss(config, trainer->tokens[i], trainer->targets[i]))
-            trainer->targets[i] = (int32_t)config->ignore_index;
+    size_t width = (size_t)config->block_width, rows = trainer->options.rows, time = segment->time;
+    for (size_t i = 0; i < rows * time; i++) {
+        size_t row = i / time, first = i % time / width * width, part = brt_min_size(width, time - first);
+        size_t to = first * rows + row * part + i % time - first;
+        trainer->tokens[to] = segment->tokens[i];
+        trainer->targets[to] = has_loss(trainer, segment, i) ? segment->targets[i] : (int32_t)config->ignore_index;
+    }
 }
 
 /* The tape for the segment: one for backward, one for forward only. */
@@ -436,9 +435,7 @@ brt_status brt_trainer_segment(brt_trainer *trainer, const brt_segment *segment,
     BRT_TRY(check_segment(trainer, segment, &counted));
     BRT_TRY(get_tape(trainer, segment->forward_only, &tape));
     draw_dropouts(trainer, segment);
-    arrange(trainer, segment->tokens, segment->time, trainer->tokens);
-    arrange(trainer, segment->targets, segment->time, trainer->targets);
-    mask_targets(trainer, segment->time);
+    arrange(trainer, segment);
     brt_segment_run run = make_run(trainer, !segment->forward_only);
     run.time = segment->time;
     run.weight = (real)((double)segment->weight / (double)(trainer->options.summed_loss || !counted ? 1 : counted));

@@ -19,7 +19,7 @@ struct brt_trainer {
     uint64_t segments;  /* run so far: the index of the dropouts' random numbers */
     int32_t *tokens, *targets;
     bool *drop_memory, *drop_state, *fresh;
-    brt_dropouts dropouts; /* of activations */
+    brt_dropouts dropouts; /* of activations and of attention's weights */
     uint64_t *past;    /* room for a segment: see brt_segment_run */
     size_t *first_key, *first_old, *chosen_first_key, *offset;
     uint64_t *begin, *draw;
