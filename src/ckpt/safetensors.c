@@ -480,16 +480,16 @@ static brt_status write_header(brt_writer *writer, const char *header, const cha
 static brt_status write_transposed(brt_writer *writer, const brt_tensor_source *tensor)
 {
     enum { most_rows = 16 };
-    size_t rows = tensor->shape[0], columns = tensor->shape[1];
-    const float *data = tensor->data; /* [columns, rows] */
-    float *buffer = malloc(most_rows * columns * sizeof *buffer);
+    size_t rows = tensor->shape[0], columns = tensor->shape[1], item = find_element_type(tensor->dtype)->bytes;
+    const unsigned char *data = tensor->data; /* [columns, rows] */
+    unsigned char *buffer = malloc(most_rows * columns * item);
     brt_status status = buffer ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for writing \"%s\"", tensor->name);
     for (size_t first = 0; first < rows && status == BRT_OK; first += most_rows) {
         size_t count = brt_min_size(most_rows, rows - first);
         for (size_t column = 0; column < columns; column++)
             for (size_t row = 0; row < count; row++)
-                buffer[row * columns + column] = data[column * rows + first + row];
-        status = brt_writer_write(writer, buffer, count * columns * sizeof *buffer);
+                memcpy(buffer + (row * columns + column) * item, data + (column * rows + first + row) * item, item);
+        status = brt_writer_write(writer, buffer, count * columns * item);
     }
     free(buffer);
     return status;

@@ -33,7 +33,7 @@ typedef struct brt_tensor_source {
     size_t dims;
     size_t shape[8];
     const void *data;
-    bool transposed; /* F32 of two dimensions only: data is the transpose of what is written */
+    bool transposed; /* of two dimensions only: data is the transpose of what is written */
 } brt_tensor_source;
 /* metadata: key, value, key, value, ..., NULL; or NULL. */
 brt_status brt_safetensors_write(const char *path, const brt_tensor_source *tensors, size_t count,

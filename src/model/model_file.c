@@ -61,31 +61,41 @@ static bool find_parameter(const brt_safetensors *file, const char *prefix, cons
     return brt_safetensors_find(file, name, info);
 }
 
-/* The scales of a tensor in I8, one for each of its rows. */
+/* The scales of a tensor in I8, one for each output. */
 static brt_status read_scales(const brt_safetensors *file, const char *name, brt_quantized *q)
 {
     char scale_name[sizeof((brt_parameter *)0)->name + prefix_size + sizeof scale_suffix];
     brt_tensor_info info;
     snprintf(scale_name, sizeof scale_name, "%s%s", name, scale_suffix);
     if (!brt_safetensors_find(file, scale_name, &info))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds I8, and there is no \"%s\" with the scale of each row",
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds I8, and there is no \"%s\" with the scale of each output",
                         brt_safetensors_path(file), name, scale_name);
     if (strcmp(info.dtype, "F32") != 0 || !brt_safetensors_has_shape(&info, 1, &q->out))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" must be F32 and have the shape [%zu], one scale for each row",
+        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" must be F32 and have the shape [%zu], one scale for each output",
                         brt_safetensors_path(file), scale_name, q->out);
     brt_safetensors_to_float(&info, q->scale);
     for (size_t i = 0; i < q->out; i++)
         if (!(isfinite(q->scale[i]) && q->scale[i] >= 0))
-            return BRT_FAIL(BRT_ERROR_FORMAT, "%s: \"%s\" has the scale %g in row %zu; it must be finite, and not negative",
+            return BRT_FAIL(BRT_ERROR_FORMAT, "%s: \"%s\" has the scale %g for output %zu; it must be finite, and not negative",
                             brt_safetensors_path(file), scale_name, (double)q->scale[i], i);
     return BRT_OK;
 }
 
-static brt_status read_quantized(const brt_safetensors *file, const brt_tensor_info *info, brt_quantized *q)
+/* An output is a row of the tensor, or, transposed, a column. */
+static brt_status read_quantized(const brt_safetensors *file, const brt_tensor_info *info, bool transposed,
+                                 brt_quantized *q)
 {
-    size_t row_bytes = q->in * brt_quantized_item(q);
-    for (size_t row = 0; row < q->out; row++)
-        brt_quantized_set_row(q, row, (const unsigned char *)info->data + row * row_bytes);
+    size_t item = brt_quantized_item(q), step = transposed ? q->out : 1, next = transposed ? 1 : q->in;
+    const unsigned char *data = info->data;
+    unsigned char *row = malloc(q->in * item);
+    if (!row)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for reading \"%s\"", info->name);
+    for (size_t output = 0; output < q->out; output++) {
+        for (size_t i = 0; i < q->in; i++)
+            memcpy(row + i * item, data + (output * next + i * step) * item, item);
+        brt_quantized_set_row(q, output, row);
+    }
+    free(row);
     return q->precision == BRT_INT8 ? read_scales(file, info->name, q) : BRT_OK;
 }
 
@@ -113,7 +123,7 @@ static brt_status read_parameter(const brt_safetensors *file, const char *prefix
     if (!brt_safetensors_has_shape(&info, parameter->tensor.dims, shape))
         return wrong_shape(file, parameter, shape, &info);
     if (parameter->precision != BRT_F32)
-        return read_quantized(file, &info, &parameter->quantized);
+        return read_quantized(file, &info, parameter->transposed, &parameter->quantized);
     bool is_real = info.dtype[0] == 'F' || strcmp(info.dtype, "BF16") == 0;
     if (!is_real)
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds %s, not real numbers", brt_safetensors_path(file),
@@ -252,7 +262,7 @@ typedef struct outgoing {
     size_t count;
     beside_name *beside;        /* [parameters] */
     float *zeros;               /* as many as the largest gain has numbers */
-    void **rows;                /* [parameters], of those that are quantized: in the file's order */
+    void **rows;                /* [parameters], of those that are quantized: a row for each output */
     size_t parameters;
 } outgoing;
 
@@ -306,7 +316,7 @@ static void add_scales(outgoing *o, const brt_parameter *parameter, size_t index
                                                  .data = parameter->quantized.scale};
 }
 
-/* Numbers in rows, as files have them. */
+/* Numbers in rows, one for each output. */
 static void *make_rows(const brt_quantized *q)
 {
     size_t row_bytes = q->in * brt_quantized_item(q);

@@ -1,15 +1,21 @@
 /* Parameters under the names that they have in Flax: "transformer9/tbase/_kvq/keys_layer/kernel". A kernel is [in, out]
- * in files and [out, in] here; none has a quantized form. */
+ * in files and [out, in] here. */
 #include "declaration.h"
 #include "paper.h"
 
 #include <stdio.h>
 #include <string.h>
 
+static void add_matrix(brt_declaration *d, const char *name, brt_initialisation initialisation, size_t out, size_t in)
+{
+    brt_parameter *parameter = brt_declare(d, name, initialisation, BRT_SHAPE(out, in));
+    parameter->transposed = parameter->is_matrix = parameter->decays = true;
+    parameter->panel = BRT_PANEL;
+}
+
 static void add_kernel(brt_declaration *d, const char *name, size_t out, size_t in)
 {
-    brt_parameter *parameter = brt_declare(d, name, BRT_INIT_KERNEL, BRT_SHAPE(out, in));
-    parameter->transposed = parameter->is_matrix = parameter->decays = true;
+    add_matrix(d, name, BRT_INIT_KERNEL, out, in);
 }
 
 static void add_gate_kernel(brt_declaration *d, const char *name, size_t out, size_t in)
@@ -17,8 +23,7 @@ static void add_gate_kernel(brt_declaration *d, const char *name, size_t out, si
     char kernel[96], bias[96];
     snprintf(kernel, sizeof kernel, "%s/kernel", name);
     snprintf(bias, sizeof bias, "%s/bias", name);
-    brt_parameter *parameter = brt_declare(d, kernel, BRT_INIT_GATE_KERNEL, BRT_SHAPE(out, in));
-    parameter->transposed = parameter->is_matrix = parameter->decays = true;
+    add_matrix(d, kernel, BRT_INIT_GATE_KERNEL, out, in);
     brt_declare(d, bias, BRT_INIT_SMALL_NORMAL, BRT_SHAPE(out));
 }
 
@@ -123,8 +128,10 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
 void brt_paper_declare(brt_declaration *d, const brt_config *c)
 {
     /* Table and output matrix in one. */
-    brt_declare(d, "embed/embedding", BRT_INIT_NORMAL, BRT_SHAPE((size_t)c->num_tokens, (size_t)c->dim))->is_matrix =
-        true;
+    brt_parameter *embedding =
+        brt_declare(d, "embed/embedding", BRT_INIT_NORMAL, BRT_SHAPE((size_t)c->num_tokens, (size_t)c->dim));
+    embedding->is_matrix = true;
+    embedding->panel = BRT_PANEL;
     for (size_t layer = 0; layer < (size_t)c->depth; layer++)
         add_layer(d, c, layer);
     brt_declare(d, "final_layernorm/scale", BRT_INIT_ONES, BRT_SHAPE((size_t)c->dim));

@@ -77,11 +77,7 @@ brt_status brt_model_quantize(brt_model **out, const brt_model *model, const cha
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "there is no dtype \"%s\" of weights; there are f32, bf16 and int8", dtype);
     brt_model *copy;
     BRT_TRY(brt_model_allocate(&copy, &model->config, choose_one_for_all, &precision));
-    brt_status status = BRT_OK;
-    if (precision != BRT_F32 && !brt_parameters_quantized(&copy->parameters))
-        status = BRT_FAIL(BRT_ERROR_UNSUPPORTED, "models in the paper's arithmetic are not quantized");
-    if (status == BRT_OK)
-        status = copy_parameters(model, copy);
+    brt_status status = copy_parameters(model, copy);
     if (status != BRT_OK) {
         brt_model_close(copy);
         return status;
