@@ -82,6 +82,15 @@ static void geglu(check *k, brt_tensor *const *in, const void *options)
     weigh(k, brt_op_geglu(k->tape, in[0]));
 }
 
+/* Of what is forgotten, computed again for its reader's backward, and overwritten by that with its gradient. */
+static void forgotten(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    brt_tensor *normalised = brt_op_layer_norm(k->tape, in[0], in[1]);
+    weigh(k, brt_op_geglu(k->tape, normalised));
+    brt_tape_forget(k->tape, normalised);
+}
+
 /* Any numbers will do as a rotation's. */
 enum { rotation_count = 512 };
 static real rotation_tables[4][rotation_count];
@@ -379,6 +388,7 @@ static const operation_case cases[] = {
      OPTIONS(embedding_options, 1, 5, (const int32_t[]){2, 2, 0, 2, 0})},
 
     {"geglu", geglu, {INPUT("x", 2, 3, 10)}, NULL},
+    {"geglu of a layer norm that was forgotten", forgotten, {INPUT("x", 2, 3, 10), INPUT("gain", 10)}, NULL},
 
     {"gate_full", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"gate_full, carried state", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), DETACHED("state", 2, 3, 5)},

@@ -236,6 +236,8 @@ static void check_geglu_backward(void)
         fast->geglu_backward(rows, inner, h, dy, dh);
         plain->geglu_backward(rows, inner, h, dy, want);
         expect_close("geglu_backward", rows * 2 * inner, dh, want, 3e-6);
+        fast->geglu_backward(rows, inner, h, dy, h);
+        assert_memory_equal(h, dh, rows * 2 * inner * sizeof *h);
         free_buffers();
     }
 }

@@ -323,9 +323,9 @@ static void geglu_backward(size_t rows, size_t inner, const real *h, const real 
         const real *a = h + r * 2 * inner, *gate = a + inner;
         real *da = dh + r * 2 * inner, *dgate = da + inner;
         for (size_t i = 0; i < inner; i++) {
-            real cumulative = normal_cumulative(gate[i]), d = dy[r * inner + i];
-            da[i] = d * gate[i] * cumulative;
-            dgate[i] = d * a[i] * (cumulative + gate[i] * normal_density(gate[i]));
+            real value = a[i], g = gate[i], cumulative = normal_cumulative(g), d = dy[r * inner + i];
+            da[i] = d * g * cumulative;
+            dgate[i] = d * value * (cumulative + g * normal_density(g));
         }
     }
 }

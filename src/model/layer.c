@@ -71,5 +71,6 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     attend_to_windows(tape, layer, projection->raw_queries, sights, count, heard);
     for (size_t i = 0; i < layer->reads; i++)
         read_states(tape, layer, projection->normalised, sights, count, i, heard, inner * (1 + i));
+    brt_tape_forget(tape, projection->normalised);
     return layer->arithmetic->layer->finish(tape, layer, x, heard, sights[0].dropouts);
 }

@@ -292,6 +292,8 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
         .dropouts = block->dropouts,
     };
     brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight, 1);
+    brt_tape_forget(p->tape, sight.keys.key);
+    brt_tape_forget(p->tape, sight.keys.value);
     if (block->complete)
         write_states(p, index);
     if (block->complete && model->compressors)

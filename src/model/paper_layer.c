@@ -50,6 +50,7 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     if (sight->bias)
         how.bias = brt_paper_scale_bias(tape, &layer->tokens, &layer->to_window, sight->bias);
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, out);
+    brt_tape_forget(tape, query);
 }
 
 /* The layer's second set, whosever state it is. */
@@ -67,17 +68,21 @@ static void attend_to_state(brt_tape *tape, const brt_layer *layer, const brt_st
     (void)container;
     how.out_offset = offset;
     brt_op_attention(tape, query, keys->key, keys->value, &how, out);
+    brt_tape_forget(tape, query);
 }
 
 static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x, brt_tensor *heard,
                           const brt_dropouts *dropouts)
 {
     x = brt_op_linear(tape, heard, &layer->to_out, x);
-    brt_tensor *hidden = brt_op_linear(tape, brt_op_rms_norm(tape, x, layer->ff_gain), &layer->ff_in, NULL);
-    hidden = brt_op_relu(tape, hidden);
+    brt_tensor *normalised = brt_op_rms_norm(tape, x, layer->ff_gain);
+    brt_tensor *hidden = brt_op_linear(tape, normalised, &layer->ff_in, NULL);
+    brt_tape_forget(tape, normalised);
+    brt_tensor *bent = brt_op_relu(tape, hidden);
+    brt_tensor *y = brt_op_linear(tape, bent, &layer->ff_out, brt_drops(dropouts) ? NULL : x);
+    brt_tape_forget(tape, bent);
     if (!brt_drops(dropouts))
-        return brt_op_linear(tape, hidden, &layer->ff_out, x);
-    brt_tensor *y = brt_op_linear(tape, hidden, &layer->ff_out, NULL);
+        return y;
     return brt_drop(tape, dropouts, layer->index, BRT_DROP_AFTER_FEED_FORWARD, y, x);
 }
 

@@ -64,6 +64,7 @@ static void attend(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queri
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, out);
     if (sight->usage)
         brt_op_usage(tape, query, sight->keys.key, &how, sight->first_used, sight->usage);
+    brt_tape_forget(tape, query);
 }
 
 /* Exact recall in a layer without a router: with its own logits, as if no position lay between. */
@@ -122,6 +123,7 @@ static void attend_to_state(brt_tape *tape, const brt_layer *layer, const brt_st
                          .out_offset = offset,
                          .out_head = layer->dim_head};
     brt_op_attention(tape, query, keys->key, keys->value, &how, out);
+    brt_tape_forget(tape, query);
 }
 
 /* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */
@@ -136,8 +138,13 @@ static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x,
 {
     (void)dropouts;
     x = add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate);
-    brt_tensor *hidden = brt_op_linear(tape, brt_op_layer_norm(tape, x, layer->ff_gain), &layer->ff_in, NULL);
-    return add_to_stream(tape, x, brt_op_geglu(tape, hidden), &layer->ff_out, layer->ff_residual_gate);
+    brt_tensor *normalised = brt_op_layer_norm(tape, x, layer->ff_gain);
+    brt_tensor *hidden = brt_op_linear(tape, normalised, &layer->ff_in, NULL);
+    brt_tape_forget(tape, normalised);
+    brt_tensor *gated = brt_op_geglu(tape, hidden);
+    x = add_to_stream(tape, x, gated, &layer->ff_out, layer->ff_residual_gate);
+    brt_tape_forget(tape, gated);
+    return x;
 }
 
 const brt_layer_arithmetic brt_reference_layer = {bind,          project,         attend_to_window,

@@ -22,7 +22,10 @@ brt_tensor *brt_state_recall(brt_tape *tape, brt_tensor *state, brt_tensor *bias
 brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
                                 brt_tensor *ids)
 {
-    return brt_op_add_rows(tape, container->arithmetic->norm(tape, state, container->norm_gain), ids);
+    brt_tensor *normalised = container->arithmetic->norm(tape, state, container->norm_gain);
+    brt_tensor *known = brt_op_add_rows(tape, normalised, ids);
+    brt_tape_forget(tape, normalised);
+    return known;
 }
 
 brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
@@ -143,5 +146,6 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
     brt_tensor *query = brt_state_token_queries(tape, container, view->normalised);
     brt_tensor *heard = container->forget_bias ? hear_as_one(tape, container, view, &own, query, memory, block)
                                                : hear_apart(tape, container, view, &own, query, memory, block);
+    brt_tape_forget(tape, view->normalised);
     return brt_state_update(tape, container, heard, view->state);
 }

@@ -25,7 +25,7 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient_close(tape, x, dx);
 }
 
-static const brt_op op = {.name = "add_rows", .forward = forward, .backward = backward};
+static const brt_op op = {.name = "add_rows", .repeatable = true, .forward = forward, .backward = backward};
 
 brt_tensor *brt_op_add_rows(brt_tape *tape, brt_tensor *x, brt_tensor *added)
 {

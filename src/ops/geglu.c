@@ -45,7 +45,7 @@ static void backward_task(void *context, size_t task, int thread)
 static void backward(brt_tape *tape, brt_node *node)
 {
     const geglu *how = node->attributes;
-    brt_gradient dx = brt_gradient_open(tape, node->in[0]);
+    brt_gradient dx = brt_gradient_open_in_place(tape, node->in[0]);
     job j = {.kernels = brt_tape_kernels(tape),
              .how = how,
              .x = node->in[0]->data,
@@ -57,7 +57,7 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient_close(tape, node->in[0], dx);
 }
 
-static const brt_op op = {.name = "geglu", .forward = forward, .backward = backward};
+static const brt_op op = {.name = "geglu", .repeatable = true, .forward = forward, .backward = backward};
 
 brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x)
 {

@@ -157,7 +157,7 @@ static void backward(brt_tape *tape, brt_node *node)
         brt_gradient_close(tape, node->in[first_part + i], draw[i]);
 }
 
-static const brt_op op = {.name = "keys", .forward = forward, .backward = backward};
+static const brt_op op = {.name = "keys", .repeatable = true, .forward = forward, .backward = backward};
 
 brt_keys brt_op_keys(brt_tape *tape, size_t parts, brt_tensor *const *raw, size_t key_heads, brt_tensor *scale,
                      const brt_rotation *rotation)

@@ -85,14 +85,14 @@ static brt_tensor *push(brt_tape *tape, const brt_op *op, brt_tensor *x, brt_ten
     return y;
 }
 
-static const brt_op layer_norm = {.name = "layer_norm", .forward = forward, .backward = backward};
+static const brt_op layer_norm = {.name = "layer_norm", .repeatable = true, .forward = forward, .backward = backward};
 
 brt_tensor *brt_op_layer_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain)
 {
     return push(tape, &layer_norm, x, gain, true, (real)1e-5);
 }
 
-static const brt_op rms_norm = {.name = "rms_norm", .forward = forward, .backward = backward};
+static const brt_op rms_norm = {.name = "rms_norm", .repeatable = true, .forward = forward, .backward = backward};
 
 brt_tensor *brt_op_rms_norm(brt_tape *tape, brt_tensor *x, brt_tensor *gain)
 {

@@ -36,7 +36,7 @@ typedef struct brt_linear {
 /* x [..., in] -> x weight^T + bias + residual; residual [..., out] may be NULL */
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear, brt_tensor *residual);
 
-/* x [..., 2 * inner] = a | gate -> gelu(gate) * a, [..., inner] */
+/* x [..., 2 * inner] = a | gate -> gelu(gate) * a, [..., inner]. No other operation reads x: backward overwrites it. */
 brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x);
 
 brt_tensor *brt_op_relu(brt_tape *tape, brt_tensor *x);

@@ -113,7 +113,7 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_gradient_close(tape, node->in[0], dx);
 }
 
-static const brt_op op = {.name = "queries", .forward = forward, .backward = backward};
+static const brt_op op = {.name = "queries", .repeatable = true, .forward = forward, .backward = backward};
 
 static brt_tensor *push(brt_tape *tape, brt_tensor *x, brt_tensor *scale, const queries *how)
 {

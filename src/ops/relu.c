@@ -14,7 +14,8 @@ static void backward(const brt_kernels *kernels, size_t count, const real *const
     kernels->relu_backward(count, y, dy, dx[0]);
 }
 
-static const brt_op op = {.name = "relu", .forward = brt_pointwise_forward, .backward = brt_pointwise_backward};
+static const brt_op op = {
+    .name = "relu", .repeatable = true, .forward = brt_pointwise_forward, .backward = brt_pointwise_backward};
 static const brt_pointwise relu = {&op, 1, forward, backward};
 
 brt_tensor *brt_op_relu(brt_tape *tape, brt_tensor *x)

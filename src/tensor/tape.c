@@ -162,17 +162,6 @@ static void run_forward(brt_tape *tape, brt_node *node)
     time->flops += (double)node->flops;
 }
 
-static void run_backward(brt_tape *tape, brt_node *node)
-{
-    double start = tape->takes_times ? brt_seconds() : 0;
-    node->op->backward(tape, node);
-    if (!tape->takes_times)
-        return;
-    brt_op_time *time = time_of(tape, node->op);
-    time->backward_seconds += brt_seconds() - start;
-    time->backward_flops += (double)node->backward_flops;
-}
-
 /* ---- book-keeping memory ------------------------------------------------------------------------- */
 
 static void out_of_memory(brt_tape *tape)
@@ -254,15 +243,20 @@ static size_t take(brt_tape *tape, size_t count)
     return offset;
 }
 
+static void give_memory(brt_tape *tape, brt_tensor *tensor)
+{
+    tensor->data_offset = take(tape, tensor->count);
+    if (tape->status == BRT_OK)
+        tensor->data = brt_workspace_at(tape->workspace, tensor->data_offset);
+}
+
 brt_tensor *brt_tape_tensor(brt_tape *tape, size_t dims, const size_t *shape)
 {
     brt_tensor *tensor = new_tensor(tape, dims, shape);
+    if (tape->status == BRT_OK)
+        give_memory(tape, tensor);
     if (tape->status != BRT_OK)
         return tensor;
-    tensor->data_offset = take(tape, tensor->count);
-    if (tape->status != BRT_OK)
-        return tensor;
-    tensor->data = brt_workspace_at(tape->workspace, tensor->data_offset);
     if (!append((void ***)&tape->tensors, &tape->tensor_count, &tape->tensor_capacity, tensor))
         out_of_memory(tape);
     return tensor;
@@ -316,6 +310,7 @@ static void record(brt_tape *tape, brt_node *node)
         if (node->out[i]) {
             node->out[i]->wants_gradient = true;
             node->out[i]->producers++;
+            node->out[i]->maker = node;
         }
     if (!append((void ***)&tape->nodes, &tape->node_count, &tape->node_capacity, node))
         out_of_memory(tape);
@@ -337,6 +332,14 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
         record(tape, kept);
     if (brt_tape_running(tape))
         run_forward(tape, kept);
+}
+
+void brt_tape_forget(brt_tape *tape, brt_tensor *tensor)
+{
+    if (tape->status != BRT_OK || tensor->producers != 1 || !tensor->maker->op->repeatable || tensor->forgotten)
+        return;
+    tensor->forgotten = true;
+    release_data(tape, tensor);
 }
 
 void brt_tape_rewind(brt_tape *tape)
@@ -367,6 +370,40 @@ static bool reaches_a_loss(const brt_node *node)
         if (node->out[i] && node->out[i]->has_gradient)
             return true;
     return node->op->starts_backward;
+}
+
+static void remember_inputs(brt_tape *tape, const brt_node *node);
+
+/* Computes what was forgotten of a node's outputs, and its other outputs with it. */
+static void remember_outputs(brt_tape *tape, brt_node *node)
+{
+    remember_inputs(tape, node);
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
+        if (node->out[i] && node->out[i]->forgotten) {
+            give_memory(tape, node->out[i]);
+            node->out[i]->forgotten = false;
+        }
+    if (brt_tape_running(tape))
+        run_forward(tape, node);
+}
+
+static void remember_inputs(brt_tape *tape, const brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_INPUTS; i++)
+        if (node->in[i] && node->in[i]->forgotten)
+            remember_outputs(tape, node->in[i]->maker);
+}
+
+static void run_backward(brt_tape *tape, brt_node *node)
+{
+    remember_inputs(tape, node);
+    double start = tape->takes_times ? brt_seconds() : 0;
+    node->op->backward(tape, node);
+    if (!tape->takes_times)
+        return;
+    brt_op_time *time = time_of(tape, node->op);
+    time->backward_seconds += brt_seconds() - start;
+    time->backward_flops += (double)node->backward_flops;
 }
 
 void brt_tape_backward(brt_tape *tape)
@@ -442,14 +479,22 @@ void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradien
     brt_scratch_free(tape, gradient.aside);
 }
 
+brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor)
+{
+    if (!tensor->wants_gradient || tensor->has_gradient || tensor->data_offset == BRT_WORKSPACE_NONE)
+        return brt_gradient_open(tape, tensor);
+    tensor->gradient = tensor->data;
+    tensor->gradient_offset = tensor->data_offset;
+    tensor->data_offset = BRT_WORKSPACE_NONE;
+    tensor->has_gradient = true;
+    return (brt_gradient){.data = tensor->gradient};
+}
+
 brt_tensor *brt_scratch(brt_tape *tape, size_t count)
 {
     brt_tensor *scratch = new_tensor(tape, BRT_SHAPE(count));
-    if (tape->status != BRT_OK)
-        return scratch;
-    scratch->data_offset = take(tape, count);
     if (tape->status == BRT_OK)
-        scratch->data = brt_workspace_at(tape->workspace, scratch->data_offset);
+        give_memory(tape, scratch);
     return scratch;
 }
 

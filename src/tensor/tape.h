@@ -21,6 +21,8 @@ typedef struct brt_tensor {
     bool wants_gradient;
     bool has_gradient;   /* something was contributed */
     unsigned producers;  /* nodes that write (a part of) it; freed when backward has passed the last */
+    struct brt_node *maker; /* the last recorded one of them */
+    bool forgotten;         /* its memory was given back: maker computes it again for backward */
     size_t data_offset, gradient_offset; /* in the workspace; BRT_WORKSPACE_NONE when elsewhere */
 } brt_tensor;
 
@@ -35,6 +37,7 @@ typedef struct brt_op {
     const char *name;
     void (*forward)(brt_tape *tape, brt_node *node);
     void (*backward)(brt_tape *tape, brt_node *node);
+    bool repeatable;      /* forward takes no scratch and is cheap: its outputs can be forgotten */
     bool starts_backward; /* a loss: its backward runs although nobody contributed to its output's gradient */
 } brt_op;
 
@@ -93,6 +96,10 @@ brt_tensor *brt_tape_constant(brt_tape *tape, const brt_tensor *tensor);
  * gradient. */
 void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes);
 
+/* Gives back the memory of a tensor that forward does not read again, if one repeatable operation made it: a backward
+ * pass that reads it has the operation compute it again. Nothing happens otherwise, and where nothing is recorded. */
+void brt_tape_forget(brt_tape *tape, brt_tensor *tensor);
+
 /* Frees everything made so far: for inference, layer by layer. Not while recording. */
 void brt_tape_rewind(brt_tape *tape);
 
@@ -110,6 +117,9 @@ typedef struct brt_gradient {
     brt_tensor *aside;
 } brt_gradient;
 brt_gradient brt_gradient_open(brt_tape *tape, brt_tensor *tensor);
+/* The same in the memory of the tensor's data where it can be, for its only reader, which overwrites each number after
+ * it has read it. */
+brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor);
 void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradient);
 /* The tensor's gradient itself, for operations that can overwrite it if `has_gradient` was false before, and add to it
  * if it was true. NULL if the tensor wants none. */
