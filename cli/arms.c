@@ -41,6 +41,9 @@ static const struct {
     {"paper-lstm-skip", "--state-gate lstm --state-update skip", "Rec:lstm:skip"},
     {"paper-lstm-dual", "--state-gate lstm --state-update dual", "Rec:lstm:dual"},
     {"paper-lstm-single", "--state-gate lstm --state-update single", "Rec:lstm:single"},
+    {"paper-routed",
+     "--recurrent-layers [] --routed-layers 2 --routed-capacity 65536 --routed-tokens 64 --route-every 16",
+     "Memorizing-style: layer 2 looks up what has left the window, no states"},
     {"paper-feedback", "--state-gate lstm --state-update single --feedback true", "Feedback:lstm:single"},
 };
 

@@ -199,6 +199,12 @@ static void distance_bias(check *k, brt_tensor *const *in, const void *options)
 }
 
 /* Some distances are above the bound, some below, for one of the heads at least. */
+static void network_bias(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, brt_op_network_bias(k->tape, in[0], in[1], in[2], 9));
+}
+
 static void alibi(check *k, brt_tensor *const *in, const void *options)
 {
     weigh(k, brt_op_alibi(k->tape, in[0], in[1], *(const real *)options, 3, 9));
@@ -311,6 +317,8 @@ static void select_state(check *k, brt_tensor *const *in, const void *options)
 
 static const operation_case cases[] = {
     {"add_rows", add_rows, {INPUT("x", 3, 5, 7), INPUT("added", 5, 7)}, NULL},
+
+    {"network_bias", network_bias, {INPUT("weight", 5), INPUT("shift", 5), INPUT("table", 3, 5)}, NULL},
 
     {"alibi", alibi, {INPUT("scale", 1), INPUT("bound", 1)}, OPTIONS(real, 0)},
     {"alibi, fixed bound", alibi, {INPUT("scale", 1)}, OPTIONS(real, 0.3)},

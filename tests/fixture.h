@@ -88,7 +88,8 @@ static inline double relative_difference(const float *a, const brt_tensor_info *
         difference += ((double)a[i] - (double)expected) * ((double)a[i] - (double)expected);
         norm += (double)expected * (double)expected;
     }
-    return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
+    /* However small the tensor, 1e-6 is rounding. */
+    return norm > 0 ? sqrt(difference) / fmax(sqrt(norm), 0.01) : sqrt(difference);
 }
 
 #endif

@@ -268,6 +268,9 @@ static const listing cases[] = {
     {"pos_fourier_bias_skip", false},
     {"pos_alibi_bias_skip", false},
     {"pos_alibi_fixed_bound_bias_skip", false},
+    {"pos_nn_bias_skip", false},
+    {"pos_orthogonal_bias_skip", false},
+    {"pos_ortho_asinh_bias_skip", false},
     /* The release of 2022. */
     {"m22_bias_skip", false},
     {"m22_bias_skip_feedback", false},

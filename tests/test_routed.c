@@ -226,15 +226,48 @@ static void a_model_without_routes_recalls_with_its_own_attention(void **state)
     }
 }
 
+/* In the paper's arithmetic a row sees keys of 0 before its start, and a token the keys of one width before it alone: what
+ * ten blocks of 8 and a block of 80 see is the same at the first token after them. */
+static void a_model_of_the_paper_recalls_with_its_own_attention(void **state)
+{
+#define PAPER(width, more)                                                                             \
+    "{\"arithmetic\": \"paper\", \"num_tokens\": 13, \"dim\": 24, \"depth\": 1, \"dim_head\": 6, \"heads\": 4,"     \
+    " \"block_width\": " width ", \"max_seq_len\": " width ", \"recurrent_layers\": [],"                       \
+    " \"position_encoding\": \"none\", \"ignore_index\": -100, \"routed_dtype\": \"f32\"" more "}"
+    static const char *const models[][2] = {{PAPER("8", ""), PAPER("80", "")},
+                                            {PAPER("8", ", \"cosine_attention\": false"),
+                                             PAPER("80", ", \"cosine_attention\": false")}};
+    enum { compared = 80 };
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        input near = make_input(make_model(models[i][0]), rows, compared / 8), all = near;
+        all.model = make_model(models[i][1]);
+        float *recalled = feed_recalling(&near, 80, near.time, 2), *dense = feed_at_once(&all);
+        float *singly = feed_recalling(&near, 80, 1, 1), *forgotten = feed_at_once(&near);
+        for (size_t row = 0; row < rows; row++) {
+            size_t at = (row * near.time + compared) * near.classes;
+            assert_true(difference(recalled + at, dense + at, near.classes) < 5e-6);
+            assert_true(difference(singly + at, dense + at, near.classes) < 5e-6);
+            assert_true(difference(forgotten + at, dense + at, near.classes) > 1e-3);
+        }
+        free(recalled);
+        free(singly);
+        free(dense);
+        free(forgotten);
+        brt_model_close(all.model);
+        close_input(&near);
+    }
+}
+
 /* With and without routes, of every type of storage; in one call or token by token. */
 static void a_recalling_session_goes_on(void **state)
 {
     static const char without_routes[] = "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": 4,"
                                          " \"block_width\": 8, \"max_seq_len\": 8, \"num_state_vectors\": 3}";
     static const char bf16[] = MODEL(", \"routed_dtype\": \"bf16\""), int8[] = MODEL(", \"routed_dtype\": \"int8\"");
-    static const char *const models[] = {bf16, int8, without_routes};
+    static const char *const models[] = {bf16, int8, without_routes, PAPER("8", "")};
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         input in = make_input(make_model(models[i]), rows, blocks);
         size_t fed = 7 * in.width + 3, count = rows * in.time * in.classes;
         brt_stream *saved = open_recalling(in.model, rows, 3, 2), *loaded = open_recalling(in.model, rows, 3, 2);
@@ -383,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_memory_goes_on_as_routed),
         cmocka_unit_test(recalling_everything_is_choosing_everything),
         cmocka_unit_test(a_model_without_routes_recalls_with_its_own_attention),
+        cmocka_unit_test(a_model_of_the_paper_recalls_with_its_own_attention),
         cmocka_unit_test(a_recalling_session_goes_on),
         cmocka_unit_test(recall_that_cannot_be_is_refused),
         cmocka_unit_test(a_checkpoint_keeps_a_full_memory),

@@ -140,7 +140,7 @@ static void expect_quantized(const char *name, const input *in)
     assert_ok(brt_model_quantize(&quantized.model, in->model, "int8"));
     assert_ok(brt_model_quantize(&widened.model, quantized.model, "f32"));
     float *found = feed_at_once(&quantized), *expected = feed_at_once(&widened);
-    if (difference(found, expected, count) > training_rounding)
+    if (difference(found, expected, count) > bound_of(in, training_rounding))
         fail_msg("%s: in int8 logits differ by %g", name, difference(found, expected, count));
     brt_model_close(quantized.model);
     brt_model_close(widened.model);

@@ -13,7 +13,7 @@
 
 /* Those of one arithmetic; NULL: of both. */
 static const struct {
-    const char *arithmetic, *key, *values[7]; /* as JSON */
+    const char *arithmetic, *key, *values[9]; /* as JSON */
 } variant_choices[] = {
     {NULL, "recurrent_layers", {"[2]", "[1, 2]", "[1]", "[]"}},
     {NULL, "num_state_vectors", {"3", "7", "1"}},
@@ -33,14 +33,14 @@ static const struct {
     {"reference", "use_compressed_mem", {"true", "false"}},
     {"reference", "compressed_mem_factor", {"2", "3", "4", "8", "1", "9"}},
     {"reference", "compression", {"convolution", "dilated", "mean", "max", "most_used"}},
-    {"reference", "routed_layers", {"[]", "[1]", "[2]", "[2, 1]"}},
-    {"reference", "routed_capacity", {"16", "100", "9"}},
-    {"reference", "routed_dtype", {"bf16", "f32", "int8"}},
-    {"reference", "routes", {"2", "1", "4"}},
-    {"reference", "routed_tokens", {"5", "3", "64"}},
-    {"reference", "route_every", {"0", "4", "2", "8"}},
-    {"reference", "random_routes", {"false", "false", "true"}},
-    {"paper", "position_encoding", {"t5", "rotary", "absolute", "alibi", "fourier", "none"}},
+    {NULL, "routed_layers", {"[]", "[1]", "[2]", "[2, 1]"}},
+    {NULL, "routed_capacity", {"16", "100", "9"}},
+    {NULL, "routed_dtype", {"bf16", "f32", "int8"}},
+    {NULL, "routes", {"2", "1", "4"}},
+    {NULL, "routed_tokens", {"5", "3", "64"}},
+    {NULL, "route_every", {"0", "4", "2", "8"}},
+    {NULL, "random_routes", {"false", "false", "true"}},
+    {"paper", "position_encoding", {"t5", "rotary", "absolute", "alibi", "fourier", "nn", "orthogonal", "none"}},
     {"paper", "window", {"previous", "previous", "exact", "block"}},
     {"paper", "state_gate", {"fixed", "lstm", "full", "residual"}},
     {"paper", "state_update", {"skip", "dual", "single"}},

@@ -24,7 +24,7 @@ typedef struct key {
 
 /* In the order of brt_position_encoding. */
 static const char *const position_encodings[] = {"xpos", "rotary", "t5", "dynamic", "alibi", "none", "absolute",
-                                                  "fourier", NULL};
+                                                  "fourier", "nn", "orthogonal", NULL};
 static const char *const state_cells[] = {"block_recurrent", "memformer", NULL};
 static const char *const windows[] = {"block", "exact", "previous", NULL};
 static const char *const arithmetics[] = {"reference", "paper", NULL};
@@ -60,7 +60,7 @@ static const key keys[] = {
     /* Beyond the reference; the default is what it does. */
     CHOICE(position_encoding, position_encodings, "xpos",
            "how attention to the window knows positions: xpos (rotary with length factors), rotary, t5, dynamic, "
-           "alibi, none; the paper's arithmetic has t5, rotary, absolute, alibi, fourier, none"),
+           "alibi, none; the paper's arithmetic has t5, rotary, absolute, alibi, fourier, nn, orthogonal, none"),
     CHOICE(window, windows, "block",
            "keys that a token sees: block (memory and block), exact (block_width keys) or previous (those before its "
            "own)"),
@@ -80,7 +80,7 @@ static const key keys[] = {
     KEY(routed_layers, integers, 0, "none", "layers, from 1, that also look up what has left the window"),
     KEY(routed_capacity, integer, 1, "250000", "tokens that a routed memory keeps"),
     CHOICE(routed_dtype, routed_dtypes, "bf16", "how it keeps keys and values: f32, bf16, int8"),
-    KEY(routes, integer, 1, "4", "routes: each chooses for an equal part of the heads"),
+    KEY(routes, integer, 1, "4", "routes: each chooses for an equal part of the heads; in the paper's arithmetic kv_heads"),
     KEY(routed_tokens, integer, 1, "1024", "tokens that each route chooses"),
     KEY(route_every, integer, 0, "0",
         "tokens after which routes are made anew, from the last token before; 0: once a block, from the states alone"),
@@ -97,6 +97,8 @@ static const key keys[] = {
     CHOICE(logit_divisor, logit_divisors, "vocabulary",
            "logits are divided by the root of the vocabulary (2022) or of dim (2025)"),
     KEY(alibi_bound, number, 0, "0", "least bias of alibi; 0: learned"),
+    KEY(position_terms, integer, 2, "7", "curves of the position encoding orthogonal"),
+    KEY(position_end, number, 0, "64", "the distance at which its last curve rises"),
 };
 #undef KEY
 #undef CHOICE
@@ -151,6 +153,8 @@ brt_status brt_config_create(brt_config **out)
     config->routes = 4;
     config->routed_tokens = 1024;
     config->cosine_attention = true;
+    config->position_terms = 7;
+    config->position_end = 64;
     *out = config;
     return BRT_OK;
 }

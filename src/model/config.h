@@ -31,12 +31,15 @@ typedef enum brt_position_encoding {
     /* The paper's only. */
     BRT_POSITION_ABSOLUTE, /* waves added to the embedding, from 0 in every segment */
     BRT_POSITION_FOURIER,  /* a bias of each head from waves of the distance */
+    BRT_POSITION_NN,       /* from a hidden layer of the distance */
+    BRT_POSITION_ORTHOGONAL, /* from curves that rise at growing distances, made orthogonal */
 } brt_position_encoding;
 
 enum {
     BRT_T5_BUCKETS = 32,
     BRT_T5_DISTANCE = 128,   /* from this distance on, the last bucket */
     BRT_FOURIER_WIDTH = 128, /* half of them cosines, half sines */
+    BRT_NN_WIDTH = 128,      /* hidden units */
 };
 
 /* Which keys of memory and block a query sees. */
@@ -81,9 +84,9 @@ struct brt_config {
     brt_layer_list routed_layers; /* counted from 1 */
     int64_t routed_capacity, routed_dtype, routes, routed_tokens, route_every;
     bool random_routes;
-    int64_t arithmetic, state_gate, state_update, attention_scale, logit_divisor;
+    int64_t arithmetic, state_gate, state_update, attention_scale, logit_divisor, position_terms;
     bool feedback, cosine_attention;
-    double alibi_bound;
+    double alibi_bound, position_end;
     uint64_t given; /* bit i: key i was set */
 };
 

@@ -31,7 +31,7 @@ static brt_status check_layer_list(const brt_config *config, const brt_layer_lis
         if (list->layer[i] < 1 || list->layer[i] > config->depth)
             return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld; layers range from 1 to depth (%lld)%s", name,
                             (long long)list->layer[i], (long long)config->depth,
-                            brt_config_is_given(config, name) ? "" : ": the default is depth / 2, so give it");
+                            brt_config_is_given(config, name) ? "" : ": the default does not fit this depth, so give it");
         for (size_t j = 0; j < i; j++)
             if (list->layer[j] == list->layer[i])
                 return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld twice", name, (long long)list->layer[i]);
@@ -139,8 +139,8 @@ static brt_status check_reference(const brt_config *config)
     return plain ? BRT_OK
                  : BRT_FAIL(BRT_ERROR_CONFIG,
                             "\"arithmetic\" is \"reference\", which has no state_gate, state_update, feedback, "
-                            "cosine_attention, attention_scale, logit_divisor, alibi_bound, and no positions absolute "
-                            "or fourier; \"paper\" has them");
+                            "cosine_attention, attention_scale, logit_divisor, alibi_bound, and no positions absolute, "
+                            "fourier, nn or orthogonal; \"paper\" has them");
 }
 
 brt_status brt_config_check(brt_config *config)

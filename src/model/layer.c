@@ -41,12 +41,40 @@ static brt_tensor *rows_of(brt_tape *tape, brt_tensor *all, size_t first, size_t
                              BRT_SHAPE(rows, time, width));
 }
 
+static brt_heard attend_to_long_memory(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries,
+                                       const brt_sight *sight)
+{
+    if (!sight->recall)
+        return brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
+    if (layer->router)
+        return brt_router_recall(tape, layer->router, raw_queries, sight->recall);
+    return layer->arithmetic->layer->recall(tape, layer, raw_queries, sight);
+}
+
+/* Attention to the window, joined with that to a long memory, if there is one. */
+static void attend_to_tokens(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
+                             brt_tensor *out)
+{
+    const brt_layer_arithmetic *arithmetic = layer->arithmetic->layer;
+    if (!sight->chosen && !sight->recall) {
+        arithmetic->attend_to_window(tape, layer, raw_queries, sight, out, NULL);
+        return;
+    }
+    size_t batch = raw_queries->shape[0], time = raw_queries->shape[1];
+    brt_heard near = {brt_tape_tensor(tape, BRT_SHAPE(batch, time, raw_queries->shape[2])),
+                      brt_tape_tensor(tape, BRT_SHAPE(batch * layer->key_heads, time, layer->heads))};
+    arithmetic->attend_to_window(tape, layer, raw_queries, sight, near.out, near.log_sum_exp);
+    brt_heard far = attend_to_long_memory(tape, layer, raw_queries, sight);
+    brt_tensor *gate = layer->router ? layer->router->gate : NULL;
+    brt_op_join(tape, layer->key_heads * layer->heads, &near, &far, gate, out, 0);
+}
+
 static void attend_to_windows(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sights,
                               size_t count, brt_tensor *heard)
 {
     for (size_t i = 0, row = 0; i < count; row += sights[i++].rows)
-        layer->arithmetic->layer->attend_to_window(tape, layer, rows_of(tape, raw_queries, row, sights[i].rows),
-                                                   &sights[i], rows_of(tape, heard, row, sights[i].rows));
+        attend_to_tokens(tape, layer, rows_of(tape, raw_queries, row, sights[i].rows), &sights[i],
+                         rows_of(tape, heard, row, sights[i].rows));
 }
 
 /* The index-th of the states that the layer reads, into columns `offset`.. */

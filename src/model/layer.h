@@ -17,6 +17,7 @@ typedef struct brt_layer {
     size_t window;                     /* keys that a token sees; 0: all of memory and block */
     bool strict;                       /* a token does not see itself */
     const brt_positions *positions;
+    const brt_router *router;          /* NULL without a routed memory */
     brt_tensor *norm_gain, *ff_gain;
     brt_linear to_out, ff_in, ff_out;
     /* The reference's. */
@@ -24,7 +25,6 @@ typedef struct brt_layer {
     brt_tensor *q_scale, *k_scale; /* NULL without qk normalisation */
     brt_linear to_q, to_kv;
     brt_tensor *residual_gate, *ff_residual_gate; /* [dim], or NULL: the residual stream is a sum */
-    const brt_router *router;                     /* NULL without a routed memory */
     /* The paper's. */
     brt_paper_heads tokens;
     brt_paper_queries to_window, to_state;
@@ -69,9 +69,12 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
 typedef struct brt_layer_arithmetic {
     void (*bind)(brt_layer *layer, const brt_parameters *parameters, const brt_config *config);
     brt_projection (*project)(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_dropouts *dropouts);
-    /* Attention of the rows of one sight to the window, into the first columns of `out` [rows, time, ...]. */
+    /* Attention of the rows of one sight to the window, into the first columns of `out` [rows, time, ...]; log_sum_exp
+     * as brt_attention has it, or NULL. */
     void (*attend_to_window)(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
-                             brt_tensor *out);
+                             brt_tensor *out, brt_tensor *log_sum_exp);
+    /* Exact recall in a layer without a router: with its own logits, as if no position lay between. */
+    brt_heard (*recall)(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight);
     /* What makes raw queries to a state of the normalised input, and their attention, into columns `offset`.. */
     const brt_linear *(*state_queries)(const brt_layer *layer, const brt_state_container *container);
     void (*attend_to_state)(brt_tape *tape, const brt_layer *layer, const brt_state_container *container,

@@ -6,6 +6,8 @@ void brt_paper_fill_defaults(brt_config *config)
         config->recurrent_layers = (brt_layer_list){1, {config->depth - 2}};
     if (!brt_config_is_given(config, "kv_heads"))
         config->kv_heads = config->heads;
+    if (!brt_config_is_given(config, "routes"))
+        config->routes = config->kv_heads;
     if (!brt_config_is_given(config, "window"))
         config->window = BRT_WINDOW_PREVIOUS;
     if (!brt_config_is_given(config, "position_encoding"))
@@ -31,10 +33,12 @@ static brt_status check_readers(const brt_config *config)
     return BRT_OK;
 }
 
+enum { most_terms = 16 }; /* more curves are hardly independent of each other */
+
 static brt_status check_positions(const brt_config *config)
 {
     if (config->position_encoding == BRT_POSITION_XPOS || config->position_encoding == BRT_POSITION_DYNAMIC)
-        return refuse("\"position_encoding\"", "it has t5, rotary, absolute, alibi, fourier and none");
+        return refuse("\"position_encoding\"", "it has t5, rotary, absolute, alibi, fourier, nn, orthogonal and none");
     if (config->position_encoding == BRT_POSITION_ABSOLUTE && config->dim % 2)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"dim\" is %lld; absolute positions need an even number",
                         (long long)config->dim);
@@ -42,6 +46,13 @@ static brt_status check_positions(const brt_config *config)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"alibi_bound\" is the bound of the \"position_encoding\" alibi");
     if (!(config->alibi_bound >= 0))
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"alibi_bound\" is %g; it must not be negative", config->alibi_bound);
+    if (config->position_encoding == BRT_POSITION_ORTHOGONAL && config->position_terms > most_terms)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"position_terms\" is %lld; it must lie between 2 and %d",
+                        (long long)config->position_terms, most_terms);
+    if (config->position_encoding == BRT_POSITION_ORTHOGONAL &&
+        !(config->position_end > 0 && config->position_end <= 1e9))
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"position_end\" is %g; it must be positive and at most 1e9",
+                        config->position_end);
     return BRT_OK;
 }
 
@@ -59,8 +70,8 @@ brt_status brt_paper_check(const brt_config *config)
     if (config->residual_gates || config->state_gate_bias != 0)
         return refuse("\"residual_gates\" or \"state_gate_bias\"",
                       "tokens have a plain residual stream, gates the paper's bias");
-    if (config->use_compressed_mem || config->routed_layers.count || config->enhanced_recurrence)
-        return refuse("\"use_compressed_mem\", \"routed_layers\" or \"enhanced_recurrence\"",
-                      "a layer's memory is its own of the block before");
+    if (config->use_compressed_mem || config->enhanced_recurrence)
+        return refuse("\"use_compressed_mem\" or \"enhanced_recurrence\"",
+                      "a layer's window is its own of the block before");
     return BRT_OK;
 }

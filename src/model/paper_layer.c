@@ -36,7 +36,7 @@ static brt_attention all_heads(const brt_layer *layer, const brt_tensor *out)
 }
 
 static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
-                             brt_tensor *out)
+                             brt_tensor *out, brt_tensor *log_sum_exp)
 {
     brt_tensor *query = brt_paper_make_queries(tape, &layer->tokens, &layer->to_window, raw_queries,
                                                brt_positions_rotation(layer->positions), sight->first_query);
@@ -46,11 +46,20 @@ static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor 
     how.window = layer->window;
     how.first_query = sight->first_query;
     how.first_key = sight->first_key;
+    how.log_sum_exp = log_sum_exp;
     how.dropout = brt_attention_dropout(sight->dropouts, layer->index);
     if (sight->bias)
         how.bias = brt_paper_scale_bias(tape, &layer->tokens, &layer->to_window, sight->bias);
     brt_op_attention(tape, query, sight->keys.key, sight->keys.value, &how, out);
     brt_tape_forget(tape, query);
+}
+
+static brt_heard recall(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight)
+{
+    brt_recall how = *sight->recall;
+    how.scale = brt_paper_logit_scale(&layer->tokens);
+    brt_tensor *query = brt_paper_make_queries(tape, &layer->tokens, &layer->to_window, raw_queries, NULL, 0);
+    return brt_op_recall(tape, query, NULL, NULL, &how, raw_queries->shape[0]);
 }
 
 /* The layer's second set, whosever state it is. */
@@ -86,5 +95,5 @@ static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x,
     return brt_drop(tape, dropouts, layer->index, BRT_DROP_AFTER_FEED_FORWARD, y, x);
 }
 
-const brt_layer_arithmetic brt_paper_layer = {bind,          project,         attend_to_window,
+const brt_layer_arithmetic brt_paper_layer = {bind,          project,         attend_to_window, recall,
                                               state_queries, attend_to_state, finish};

@@ -1,7 +1,7 @@
 /* Parameters under the names that they have in Flax: "transformer9/tbase/_kvq/keys_layer/kernel". A kernel is [in, out]
  * in files and [out, in] here. */
-#include "declaration.h"
 #include "paper.h"
+#include "routed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -95,7 +95,7 @@ static void add_tokens(brt_declaration *d, const brt_config *c, bool crosses)
 
 static void add_positions(brt_declaration *d, const brt_config *c)
 {
-    size_t heads = (size_t)c->heads;
+    size_t heads = (size_t)c->heads, terms = (size_t)c->position_terms;
     if (c->position_encoding == BRT_POSITION_T5)
         brt_declare(d, "relative_positions/rel_embedding", BRT_INIT_TABLE, BRT_SHAPE(heads, BRT_T5_BUCKETS));
     if (c->position_encoding == BRT_POSITION_FOURIER)
@@ -104,6 +104,15 @@ static void add_positions(brt_declaration *d, const brt_config *c)
         brt_declare(d, "relative_positions/_wrapped_module/scale", BRT_INIT_ONES, BRT_SHAPE(1));
     if (c->position_encoding == BRT_POSITION_ALIBI && c->alibi_bound == 0)
         brt_declare(d, "relative_positions/_wrapped_module/bound", BRT_INIT_ONES, BRT_SHAPE(1));
+    if (c->position_encoding == BRT_POSITION_NN) {
+        brt_declare(d, "relative_positions/dense_1_kernel", BRT_INIT_ONES, BRT_SHAPE(BRT_NN_WIDTH));
+        brt_declare(d, "relative_positions/bias", BRT_INIT_WIDE_NORMAL, BRT_SHAPE(BRT_NN_WIDTH));
+        brt_declare(d, "relative_positions/dense_2_kernel", BRT_INIT_KERNEL, BRT_SHAPE(heads, BRT_NN_WIDTH))->fan_in =
+            heads; /* as the original has it */
+    }
+    if (c->position_encoding == BRT_POSITION_ORTHOGONAL)
+        brt_declare(d, "relative_positions/orthogonal_basis_coeffs", BRT_INIT_ZEROS, BRT_SHAPE(heads, terms))
+            ->transposed = true;
 }
 
 static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
@@ -122,6 +131,8 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
     }
     snprintf(d->prefix, sizeof d->prefix, "transformer%zu/tbase/", layer);
     add_tokens(d, c, recurrent || c->feedback);
+    if (brt_config_is_routed(c, layer))
+        brt_router_declare(d, c, layer);
     d->prefix[0] = '\0';
 }
 

@@ -219,8 +219,12 @@ static double draw(const brt_parameter *parameter, uint64_t seed, uint64_t strea
     switch (parameter->initialisation) {
     case BRT_INIT_ONES:
         return 1;
+    case BRT_INIT_ZEROS:
+        return 0;
     case BRT_INIT_NORMAL:
         return brt_rng_normal(seed, stream, index);
+    case BRT_INIT_WIDE_NORMAL:
+        return 10 * brt_rng_normal(seed, stream, index);
     case BRT_INIT_SMALL_NORMAL:
         return parameter->mean + 0.1 * brt_rng_normal(seed, stream, index);
     case BRT_INIT_LINEAR:

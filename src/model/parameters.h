@@ -8,7 +8,9 @@
 /* The distributions a parameter starts from. */
 typedef enum brt_initialisation {
     BRT_INIT_ONES,
+    BRT_INIT_ZEROS,
     BRT_INIT_NORMAL,       /* N(0, 1): embedding, state ids */
+    BRT_INIT_WIDE_NORMAL,  /* N(0, 10): where hidden units of positions bend */
     BRT_INIT_SMALL_NORMAL, /* N(mean, 0.1): initial state, gate (PR #7 of the reference, after the paper) */
     BRT_INIT_LINEAR,       /* U(-1/sqrt(in), 1/sqrt(in)): PyTorch's Linear, weight and bias */
     /* The paper's. */

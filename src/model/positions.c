@@ -98,6 +98,54 @@ static brt_status create_alibi(brt_positions *p, const brt_config *config, const
     return BRT_OK;
 }
 
+static void create_nn(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
+{
+    find_tables(p->weights, config, parameters, "dense_1_kernel");
+    find_tables(p->shifts, config, parameters, "bias");
+    find_tables(p->tables, config, parameters, "dense_2_kernel");
+}
+
+enum { grid = 4096, grid_steps = 4 }; /* points at which curves are made orthogonal, so many between two distances */
+
+/* Makes the i-th of the curves [i + 1, points] orthogonal on the grid to those before it, all along. */
+static void make_orthogonal(double *curves, size_t points, size_t i)
+{
+    double *curve = curves + i * points;
+    for (size_t j = 0; j < i; j++) {
+        const double *before = curves + j * points;
+        double along = 0, length = 0;
+        for (size_t t = 0; t < grid; t++) {
+            along += curve[t] * before[t];
+            length += before[t] * before[t];
+        }
+        for (size_t t = 0; t < points; t++)
+            curve[t] -= along / length * before[t];
+    }
+}
+
+/* Curves asinh(d - (base^i - 1)) of the distance, i < terms, the last one's middle at position_end; made orthogonal over
+ * distances up to 1024 by the method of Gram and Schmidt, and not scaled: the original's f R^-1, whose R has ones in its
+ * diagonal. */
+static brt_status create_orthogonal(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
+{
+    size_t terms = (size_t)config->position_terms, points = grid + p->span;
+    find_tables(p->tables, config, parameters, "orthogonal_basis_coeffs");
+    BRT_TRY(allocate_basis(p, terms, p->span));
+    double *curves = malloc(terms * points * sizeof *curves);
+    if (!curves)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu curves of positions", terms);
+    for (size_t i = 0; i < terms; i++) {
+        double middle = pow(config->position_end + 1, (double)i / (double)(terms - 1)) - 1;
+        for (size_t t = 0; t < points; t++)
+            curves[i * points + t] = asinh((t < grid ? (double)t / grid_steps : (double)(t - grid)) - middle);
+        make_orthogonal(curves, points, i);
+        for (size_t d = 0; d < p->span; d++)
+            p->basis[i * p->span + d] = (real)curves[i * points + grid + d];
+    }
+    free(curves);
+    return BRT_OK;
+}
+
 /* Cosines, then sines, of positions in a segment. */
 static brt_status create_absolute(brt_positions *p, const brt_config *config)
 {
@@ -137,6 +185,11 @@ brt_status brt_positions_create(brt_positions *positions, const brt_config *conf
         return create_absolute(positions, config);
     case BRT_POSITION_ALIBI:
         return create_alibi(positions, config, parameters);
+    case BRT_POSITION_ORTHOGONAL:
+        return create_orthogonal(positions, config, parameters);
+    case BRT_POSITION_NN:
+        create_nn(positions, config, parameters);
+        return BRT_OK;
     case BRT_POSITION_NONE:
         return BRT_OK;
     }
@@ -162,12 +215,16 @@ brt_tensor *brt_positions_bias(brt_tape *tape, const brt_positions *positions, s
     switch (positions->encoding) {
     case BRT_POSITION_T5:
     case BRT_POSITION_FOURIER:
+    case BRT_POSITION_ORTHOGONAL:
         return brt_op_distance_bias(tape, positions->tables[layer], positions->basis, positions->span);
     case BRT_POSITION_DYNAMIC:
         return dynamic_bias(tape, positions);
     case BRT_POSITION_ALIBI:
         return brt_op_alibi(tape, scale ? scale : brt_tape_external(tape, &one, NULL, BRT_SHAPE(1)),
                             positions->bounds[layer], positions->fixed_bound, positions->heads, positions->span);
+    case BRT_POSITION_NN:
+        return brt_op_network_bias(tape, positions->weights[layer], positions->shifts[layer], positions->tables[layer],
+                                   positions->span);
     case BRT_POSITION_XPOS:
     case BRT_POSITION_ROTARY:
     case BRT_POSITION_ABSOLUTE:
@@ -180,7 +237,8 @@ brt_tensor *brt_positions_bias(brt_tape *tape, const brt_positions *positions, s
 bool brt_positions_have_bias(const brt_positions *positions)
 {
     return positions->encoding == BRT_POSITION_DYNAMIC || positions->encoding == BRT_POSITION_ALIBI ||
-           positions->encoding == BRT_POSITION_T5 || positions->encoding == BRT_POSITION_FOURIER;
+           positions->encoding == BRT_POSITION_T5 || positions->encoding == BRT_POSITION_FOURIER ||
+           positions->encoding == BRT_POSITION_NN || positions->encoding == BRT_POSITION_ORTHOGONAL;
 }
 
 bool brt_positions_shared(const brt_positions *positions)

@@ -42,8 +42,8 @@ static brt_projection project(brt_tape *tape, const brt_layer *layer, brt_tensor
 }
 
 /* Causal attention over memory and block, into the first columns of `out`. */
-static void attend(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
-                   brt_tensor *out, brt_tensor *log_sum_exp)
+static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
+                             brt_tensor *out, brt_tensor *log_sum_exp)
 {
     brt_tensor *query = brt_op_queries(tape, raw_queries, layer->key_heads, layer->heads, layer->q_scale,
                                        brt_positions_rotation(layer->positions), sight->first_query);
@@ -67,7 +67,6 @@ static void attend(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queri
     brt_tape_forget(tape, query);
 }
 
-/* Exact recall in a layer without a router: with its own logits, as if no position lay between. */
 static brt_heard recall(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight)
 {
     brt_recall how = *sight->recall;
@@ -75,33 +74,6 @@ static brt_heard recall(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_
     brt_tensor *query = brt_op_queries_in_parts(tape, raw_queries, raw_queries->shape[1], layer->key_heads,
                                                 layer->heads, sight->recall_scale);
     return brt_op_recall(tape, query, NULL, NULL, &how, raw_queries->shape[0]);
-}
-
-static brt_heard attend_to_long_memory(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries,
-                                       const brt_sight *sight)
-{
-    if (!sight->recall)
-        return brt_router_attend(tape, layer->router, raw_queries, sight->chosen, sight->chosen_first_key);
-    if (layer->router)
-        return brt_router_recall(tape, layer->router, raw_queries, sight->recall);
-    return recall(tape, layer, raw_queries, sight);
-}
-
-/* Joined with attention to a long memory, if there is one. */
-static void attend_to_window(brt_tape *tape, const brt_layer *layer, brt_tensor *raw_queries, const brt_sight *sight,
-                             brt_tensor *out)
-{
-    if (!sight->chosen && !sight->recall) {
-        attend(tape, layer, raw_queries, sight, out, NULL);
-        return;
-    }
-    size_t batch = raw_queries->shape[0], time = raw_queries->shape[1];
-    brt_heard near = {brt_tape_tensor(tape, BRT_SHAPE(batch, time, raw_queries->shape[2])),
-                      brt_tape_tensor(tape, BRT_SHAPE(batch * layer->key_heads, time, layer->heads))};
-    attend(tape, layer, raw_queries, sight, near.out, near.log_sum_exp);
-    brt_heard far = attend_to_long_memory(tape, layer, raw_queries, sight);
-    brt_tensor *gate = layer->router ? layer->router->gate : NULL;
-    brt_op_join(tape, layer->key_heads * layer->heads, &near, &far, gate, out, 0);
 }
 
 /* The container's: each state has its own. */
@@ -147,5 +119,5 @@ static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x,
     return x;
 }
 
-const brt_layer_arithmetic brt_reference_layer = {bind,          project,         attend_to_window,
+const brt_layer_arithmetic brt_reference_layer = {bind,          project,         attend_to_window, recall,
                                                   state_queries, attend_to_state, finish};

@@ -1,5 +1,5 @@
 /* Parameters under the names and in the shapes of the reference's state_dict(). */
-#include "declaration.h"
+#include "routed.h"
 
 #include "../base/size.h"
 
@@ -85,31 +85,6 @@ static void add_position_mlp(brt_declaration *d, const brt_config *c)
     d->prefix[0] = '\0';
 }
 
-/* The router of a layer: see brt_router. */
-static void add_router(brt_declaration *d, const brt_config *c)
-{
-    size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, routes = (size_t)c->routes;
-    size_t states = c->recurrent_layers.count * dim, outside = strlen(d->prefix);
-    snprintf(d->prefix + outside, sizeof d->prefix - outside, "routed.");
-    add(d, "route", BRT_INIT_NORMAL, BRT_SHAPE(routes, dim_head));
-    d->per_block = true;
-    if (states) {
-        add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(states));
-        add_linear(d, "from_states.weight", routes * dim_head, states);
-    }
-    if (c->route_every) {
-        add(d, "input_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
-        add_linear(d, "from_input.weight", routes * dim_head, dim);
-    }
-    d->per_block = false;
-    add(d, "temperature", BRT_INIT_ONES, BRT_SHAPE(routes));
-    add(d, "null_key", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
-    add(d, "null_value", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
-    add(d, "q_scale", BRT_INIT_ONES, BRT_SHAPE(dim_head));
-    add(d, "gate", BRT_INIT_ONES, BRT_SHAPE((size_t)c->heads));
-    d->prefix[outside] = '\0';
-}
-
 static size_t reads_at(const brt_config *c, size_t layer)
 {
     size_t reads = 0;
@@ -137,7 +112,7 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
     if (recurrent)
         add_state_container(d, c);
     if (brt_config_is_routed(c, layer))
-        add_router(d, c);
+        brt_router_declare(d, c, layer);
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
     add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "1.weight", 2 * ff_inner, dim);

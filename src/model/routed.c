@@ -3,12 +3,45 @@
 #include "../base/size.h"
 #include "../ops/compression.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Temperatures are learned as factors of this one: scores of unrelated keys then differ by 1, as the inverse root of
  * 64 dimensions times 8 does. */
 static const real temperature_unit = 8;
+
+/* ---- parameters ---------------------------------------------------------------------------------------------- */
+
+static void add_linear(brt_declaration *d, const char *name, size_t out, size_t in)
+{
+    brt_parameter *parameter = brt_declare(d, name, BRT_INIT_LINEAR, BRT_SHAPE(out, in));
+    parameter->is_matrix = parameter->decays = true;
+    parameter->panel = BRT_PANEL;
+}
+
+void brt_router_declare(brt_declaration *d, const brt_config *c, size_t layer)
+{
+    size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, routes = (size_t)c->routes;
+    size_t states = c->recurrent_layers.count * dim;
+    snprintf(d->prefix, sizeof d->prefix, "layers.%zu.0.routed.", layer);
+    brt_declare(d, "route", BRT_INIT_NORMAL, BRT_SHAPE(routes, dim_head));
+    d->per_block = true;
+    if (states) {
+        brt_declare(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(states));
+        add_linear(d, "from_states.weight", routes * dim_head, states);
+    }
+    if (c->route_every) {
+        brt_declare(d, "input_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+        add_linear(d, "from_input.weight", routes * dim_head, dim);
+    }
+    d->per_block = false;
+    brt_declare(d, "temperature", BRT_INIT_ONES, BRT_SHAPE(routes));
+    brt_declare(d, "null_key", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
+    brt_declare(d, "null_value", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
+    brt_declare(d, "q_scale", BRT_INIT_ONES, BRT_SHAPE(dim_head));
+    brt_declare(d, "gate", BRT_INIT_ONES, BRT_SHAPE((size_t)c->heads));
+}
 
 static brt_tensor *find(const brt_parameters *parameters, size_t layer, const char *name)
 {
@@ -57,6 +90,8 @@ void brt_router_bind(brt_router *router, const brt_parameters *parameters, const
         .gate = find(parameters, layer, "gate"),
     };
 }
+
+/* ---- looking up ---------------------------------------------------------------------------------------------- */
 
 size_t brt_router_parts(const brt_router *router, size_t time)
 {

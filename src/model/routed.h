@@ -9,7 +9,7 @@
 #include "../ops/ops.h"
 #include "../ops/recall.h"
 #include "../ops/route.h"
-#include "parameters.h"
+#include "declaration.h"
 
 /* The router of one layer. */
 typedef struct brt_router {
@@ -28,6 +28,8 @@ typedef struct brt_router {
     brt_tensor *gate;             /* [routes * heads]: how far a head lets in what was chosen; 1 at first, 0 is not */
 } brt_router;
 
+/* Its parameters, of the same names in both arithmetics. Leaves a prefix of its own. */
+void brt_router_declare(brt_declaration *d, const brt_config *config, size_t layer);
 void brt_router_bind(brt_router *router, const brt_parameters *parameters, const brt_config *config, size_t layer);
 
 /* Parts of `time` tokens. */

@@ -33,8 +33,6 @@ static brt_status check_recall(const brt_model *model, const brt_stream_options 
     if (model->routed && options->recall_layer)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "\"recall_layer\" is for models without routed memories; this one's are "
                                             "what is recalled");
-    if (options->recall_tokens && model->config.arithmetic != BRT_ARITHMETIC_REFERENCE)
-        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "exact recall (\"recall_tokens\") is for the reference's arithmetic");
     return BRT_OK;
 }
 

@@ -27,6 +27,21 @@ train() {
     "$BRT" train --data text.txt --out "$out" --quiet "${TINY[@]}" "$@"
 }
 
+# A run in the background that has done some steps: start_run OUT OPTION...; sets $pid
+start_run() {
+    local out=$1
+    shift
+    # exec: the signals of the tests go to the program and not to a shell around it.
+    (exec "$BRT" train --data text.txt --out "$out" --quiet "${TINY[@]}" --steps 1000000 --schedule constant \
+        --save-every 7 "$@" 2>/dev/null 3>&-) &
+    pid=$!
+    for _ in $(seq 600); do
+        [ -f "$out/metrics.jsonl" ] && [ "$(wc -l <"$out/metrics.jsonl")" -ge 20 ] && return
+        sleep 0.02
+    done
+    return 1
+}
+
 # A trained model in ./model, made once per file of tests.
 make_model() {
     cd "$BATS_FILE_TMPDIR" || return

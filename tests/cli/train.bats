@@ -11,21 +11,6 @@ setup() {
     cd "$BATS_FILE_TMPDIR"
 }
 
-# A run in the background that has done some steps: start_run OUT OPTION...; sets $pid
-start_run() {
-    local out=$1
-    shift
-    # exec: the signals of the tests go to the program and not to a shell around it.
-    (exec "$BRT" train --data text.txt --out "$out" --quiet "${TINY[@]}" --steps 1000000 --schedule constant \
-        --save-every 7 "$@" 2>/dev/null 3>&-) &
-    pid=$!
-    for _ in $(seq 600); do
-        [ -f "$out/metrics.jsonl" ] && [ "$(wc -l <"$out/metrics.jsonl")" -ge 20 ] && return
-        sleep 0.02
-    done
-    return 1
-}
-
 @test "a run's directory holds everything" {
     run --separate-stderr train everything --steps 4 --val val.txt
     [ "$status" -eq 0 ]
