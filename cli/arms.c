@@ -30,6 +30,7 @@ static const struct {
     {"compressed", "--use-compressed-mem true", "compressed memories behind the window"},
     {"routed", "--routed-layers 2", "layer 2 looks up what has left the window"},
     {"random-routes", "--routed-layers 2 --random-routes true", "layer 2 is given tokens at random from there"},
+    {"conditional-ff", "--conditional-ff-layers 2", "layer 2 has its feed-forward for one token in sixteen"},
     /* Table 1 of Hutchins et al. (2022), for the preset paper-tiny: every update sees as many tokens. */
     {"paper-xl", "--recurrent-layers [] --segment-blocks 1 --accumulation 8", "XL: segments of a window"},
     {"paper-xl-wide", "--recurrent-layers [] --block-width 256 --segment-blocks 1 --accumulation 2",

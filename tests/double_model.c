@@ -142,7 +142,7 @@ static void plan(fixture *f)
     assert_ok(brt_tape_commit(f->tape));
 }
 
-/* All that is remembered is chosen: otherwise the loss jumps where the choice changes, and the gradient is that of
+/* All that is remembered is chosen, and all tokens: otherwise the loss jumps where the choice changes, and the gradient is that of
  * weights which it does not have (double_routing.c has it). Attention to it is dulled, for differences of this size to
  * be those of a smooth function. */
 static void choose_everything(fixture *f)
@@ -154,6 +154,8 @@ static void choose_everything(fixture *f)
         f->model->routers[i].tokens = 64;
     }
     f->model->config.routed_tokens = 64;
+    for (size_t i = 0; i < f->model->depth; i++)
+        f->model->layers[i].conditional.tokens = f->model->layers[i].conditional.width;
 }
 
 static void open_fixture(fixture *f, brt_model *model, size_t time, double reconstruction_weight)

@@ -164,7 +164,8 @@ static void defaults_follow_the_other_arguments(void **state)
         {"{\"recurrent_layers\": [4, 1]}", "{\"read_recurrent_layers\": [4, 1]}"},
         {"{\"recurrent_layers\": []}", "{\"read_recurrent_layers\": []}"},
         {"{\"read_recurrent_layers\": [1]}", "{\"recurrent_layers\": [2], \"read_recurrent_layers\": [1]}"},
-        {"{\"block_width\": 256}", "{\"num_state_vectors\": 256}"},
+        {"{\"block_width\": 250, \"max_seq_len\": 1000}",
+         "{\"num_state_vectors\": 250, \"conditional_ff_tokens\": 16}"},
         {"{\"block_width\": 256, \"num_state_vectors\": 3}", "{\"num_state_vectors\": 3}"},
         {"{\"recurrent_layers\": null, \"num_state_vectors\": null}",
          "{\"recurrent_layers\": [2], \"num_state_vectors\": 512}"},
@@ -285,6 +286,30 @@ static void wrong_values_are_refused(void **state)
     brt_config_close(config);
 }
 
+static void conditional_feed_forwards_need_fitting_arguments(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *part; /* NULL: it is fine */
+    } cases[] = {
+        {"{\"conditional_ff_layers\": [2, 1], \"conditional_ff_tokens\": 512}", NULL},
+        {"{\"conditional_ff_layers\": [9]}", "\"conditional_ff_layers\" names layer 9"},
+        {"{\"conditional_ff_layers\": [1, 1]}", "\"conditional_ff_layers\" names layer 1 twice"},
+        {"{\"conditional_ff_layers\": [1], \"conditional_ff_tokens\": 513}", "a block has block_width (512) tokens"},
+        {"{\"conditional_ff_layers\": [1], \"light_ff_mult\": 0.01}", "a light feed-forward width of 0"},
+        {"{\"conditional_ff_layers\": [1], \"arithmetic\": \"paper\"}", "\"conditional_ff_layers\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        brt_config *config = make_config(base);
+        set_all(config, cases[i].given);
+        if (cases[i].part)
+            expect_failure(brt_config_check(config), BRT_ERROR_CONFIG, cases[i].part);
+        else
+            assert_ok(brt_config_check(config));
+        brt_config_close(config);
+    }
+}
+
 static void files_with_wrong_keys_are_refused(void **state)
 {
     (void)state;
@@ -351,6 +376,7 @@ int main(void)
         cmocka_unit_test(every_key_is_written_and_read),
         cmocka_unit_test(integers_are_told_as_numbers_and_lists_as_lengths),
         cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(conditional_feed_forwards_need_fitting_arguments),
         cmocka_unit_test(files_with_wrong_keys_are_refused),
         cmocka_unit_test(immense_models_are_refused),
     };

@@ -19,27 +19,28 @@ static bool is_paper(const brt_config *config)
     return config->arithmetic == BRT_ARITHMETIC_PAPER;
 }
 
-/* The memory that a new row of the paper's arithmetic sees. */
-static brt_status make_zeros(brt_tensor *zeros, const brt_config *config)
+static brt_status make_zeros(brt_tensor *zeros, size_t vectors, size_t width)
 {
-    size_t vectors = (size_t)config->block_width, width = brt_carried_raw_width(config);
     *zeros = (brt_tensor){.dims = 2,
                           .shape = {vectors, width},
                           .count = vectors * width,
                           .data_offset = BRT_WORKSPACE_NONE,
                           .gradient_offset = BRT_WORKSPACE_NONE};
     zeros->data = calloc(zeros->count, sizeof *zeros->data);
-    return zeros->data ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu keys and values", vectors);
+    return zeros->data ? BRT_OK : BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu numbers", vectors * width);
 }
 
 brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const brt_state_container *container)
 {
     size_t depth = (size_t)config->depth, states = config->recurrent_layers.count;
-    *slots = (brt_slots){.items = calloc(2 * depth + states + config->routed_layers.count, sizeof *slots->items)};
+    size_t conditional = config->conditional_ff_layers.count;
+    *slots = (brt_slots){
+        .items = calloc(2 * depth + states + config->routed_layers.count + conditional, sizeof *slots->items)};
     if (!slots->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for what %zu layers carry", depth);
     if (is_paper(config))
-        BRT_TRY(make_zeros(&slots->zeros, config));
+        BRT_TRY(make_zeros(&slots->zeros, (size_t)config->block_width, brt_carried_raw_width(config)));
+    BRT_TRY(make_zeros(&slots->first_price, 1, BRT_PRICE_NUMBERS));
     slots->memory = slots->count;
     for (size_t layer = 0; layer < depth; layer++)
         add(slots, "memory", layer, (size_t)config->block_width, brt_carried_raw_width(config),
@@ -53,6 +54,9 @@ brt_status brt_slots_create(brt_slots *slots, const brt_config *config, const br
     slots->route_input = slots->count;
     for (size_t i = 0; config->route_every && i < config->routed_layers.count; i++)
         add(slots, "input", i, 1, (size_t)config->dim, NULL);
+    slots->price = slots->count;
+    for (size_t i = 0; i < conditional; i++)
+        add(slots, "price", i, 1, BRT_PRICE_NUMBERS, &slots->first_price);
     return BRT_OK;
 }
 
@@ -60,6 +64,7 @@ void brt_slots_close(brt_slots *slots)
 {
     free(slots->items);
     free(slots->zeros.data);
+    free(slots->first_price.data);
     *slots = (brt_slots){0};
 }
 

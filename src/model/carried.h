@@ -7,6 +7,7 @@
 #ifndef BRT_MODEL_CARRIED_H
 #define BRT_MODEL_CARRIED_H
 
+#include "conditional_ff.h"
 #include "state_container.h"
 
 typedef struct brt_slot {
@@ -22,8 +23,10 @@ typedef struct brt_slots {
     size_t compressed; /* likewise of what is left of older blocks, [brt_carried_compressed, key | value]; if any */
     size_t state;  /* first slot of the recurrent layers' states, ascending by the layer that writes */
     size_t route_input; /* first slot of the routed layers' inputs at a block's last token, with route_every */
+    size_t price; /* first slot of the conditional feed-forwards' prices */
     brt_tensor zeros; /* of a memory: what a new row starts from, and sees, in the paper's arithmetic; data NULL in the
                        * reference's */
+    brt_tensor first_price; /* zeros, of a new row */
 } brt_slots;
 
 /* container [containers]: the recurrent layers' states. */

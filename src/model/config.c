@@ -85,6 +85,10 @@ static const key keys[] = {
     KEY(route_every, integer, 0, "0",
         "tokens after which routes are made anew, from the last token before; 0: once a block, from the states alone"),
     KEY(random_routes, boolean, 0, "false", "for comparison: tokens are drawn, not chosen"),
+    KEY(conditional_ff_layers, integers, 0, "none",
+        "layers, from 1, whose feed-forward is for chosen tokens only; all have a light one"),
+    KEY(conditional_ff_tokens, integer, 1, "block_width / 16", "tokens of a block that are chosen, on average; by default rounded up"),
+    KEY(light_ff_mult, number, 0, "0.5", "light feed-forward width: int(dim * light_ff_mult * 2 / 3)"),
     CHOICE(arithmetic, arithmetics, "reference",
            "reference (the PyTorch package's) or paper (that of Hutchins et al. 2022, which has the arguments below)"),
     CHOICE(state_gate, state_gates, "fixed", "what lets a new state in: fixed, lstm, full or residual"),
@@ -152,6 +156,7 @@ brt_status brt_config_create(brt_config **out)
     config->routed_dtype = BRT_ROUTED_BF16;
     config->routes = 4;
     config->routed_tokens = 1024;
+    config->light_ff_mult = 0.5;
     config->cosine_attention = true;
     config->position_terms = 7;
     config->position_end = 64;

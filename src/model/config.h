@@ -84,6 +84,9 @@ struct brt_config {
     brt_layer_list routed_layers; /* counted from 1 */
     int64_t routed_capacity, routed_dtype, routes, routed_tokens, route_every;
     bool random_routes;
+    brt_layer_list conditional_ff_layers; /* counted from 1 */
+    int64_t conditional_ff_tokens;
+    double light_ff_mult;
     int64_t arithmetic, state_gate, state_update, attention_scale, logit_divisor, position_terms;
     bool feedback, cosine_attention;
     double alibi_bound, position_end;
@@ -106,8 +109,12 @@ bool brt_config_normalises(const brt_config *config, size_t layer);
 double brt_config_logit_scale(const brt_config *config, bool normalised);
 /* Whether memories are compressed by weights. */
 bool brt_config_learns_compression(const brt_config *config);
+/* Likewise of a light feed-forward: int(dim * light_ff_mult * 2 / 3). */
+size_t brt_config_light_ff_inner(const brt_config *config);
 /* Whether layer (from 0) has a routed memory. */
 bool brt_config_is_routed(const brt_config *config, size_t layer);
+/* Whether its feed-forward is for chosen tokens only. */
+bool brt_config_is_conditional(const brt_config *config, size_t layer);
 /* Whether layer (from 0) has a state container; its read layer (from 0) in *read. */
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read);
 

@@ -13,6 +13,8 @@ static void fill_defaults(brt_config *config)
         config->read_recurrent_layers = config->recurrent_layers;
     if (!brt_config_is_given(config, "num_state_vectors"))
         config->num_state_vectors = config->block_width;
+    if (!brt_config_is_given(config, "conditional_ff_tokens"))
+        config->conditional_ff_tokens = (config->block_width + 15) / 16;
 }
 
 static brt_status check_required(const brt_config *config)
@@ -130,6 +132,28 @@ static brt_status check_routes(const brt_config *config)
     return BRT_OK;
 }
 
+static double light_hidden_width(const brt_config *config)
+{
+    return floor((double)config->dim * config->light_ff_mult * 2 / 3);
+}
+
+static brt_status check_conditional(const brt_config *config)
+{
+    if (config->conditional_ff_layers.count == 0)
+        return BRT_OK;
+    BRT_TRY(check_layer_list(config, &config->conditional_ff_layers, "conditional_ff_layers"));
+    if (config->conditional_ff_tokens > config->block_width)
+        return BRT_FAIL(BRT_ERROR_CONFIG, "\"conditional_ff_tokens\" is %lld; a block has block_width (%lld) tokens",
+                        (long long)config->conditional_ff_tokens, (long long)config->block_width);
+    double inner = light_hidden_width(config);
+    if (!(inner >= 1 && inner <= INT32_MAX / 2))
+        return BRT_FAIL(BRT_ERROR_CONFIG,
+                        "\"light_ff_mult\" (%g) times \"dim\" (%lld) gives a light feed-forward width of %g; it must lie "
+                        "between 1 and %d",
+                        config->light_ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
+    return BRT_OK;
+}
+
 /* What the paper has alone is left at its default. */
 static brt_status check_reference(const brt_config *config)
 {
@@ -152,7 +176,8 @@ brt_status brt_config_check(brt_config *config)
         BRT_TRY(check_compression(config));
     BRT_TRY(config->arithmetic == BRT_ARITHMETIC_PAPER ? brt_paper_check(config) : check_reference(config));
     BRT_TRY(check_layers(config));
-    return check_routes(config);
+    BRT_TRY(check_routes(config));
+    return check_conditional(config);
 }
 
 /* ---- what follows ---------------------------------------------------------------------------------------- */
@@ -160,6 +185,11 @@ brt_status brt_config_check(brt_config *config)
 size_t brt_config_ff_inner(const brt_config *config)
 {
     return (size_t)hidden_width(config);
+}
+
+size_t brt_config_light_ff_inner(const brt_config *config)
+{
+    return (size_t)light_hidden_width(config);
 }
 
 bool brt_config_normalises(const brt_config *config, size_t layer)
@@ -180,12 +210,22 @@ bool brt_config_learns_compression(const brt_config *config)
            (config->compression == BRT_COMPRESSION_CONVOLUTION || config->compression == BRT_COMPRESSION_DILATED);
 }
 
-bool brt_config_is_routed(const brt_config *config, size_t layer)
+static bool is_listed(const brt_layer_list *list, size_t layer)
 {
-    for (size_t i = 0; i < config->routed_layers.count; i++)
-        if ((size_t)config->routed_layers.layer[i] == layer + 1)
+    for (size_t i = 0; i < list->count; i++)
+        if ((size_t)list->layer[i] == layer + 1)
             return true;
     return false;
+}
+
+bool brt_config_is_routed(const brt_config *config, size_t layer)
+{
+    return is_listed(&config->routed_layers, layer);
+}
+
+bool brt_config_is_conditional(const brt_config *config, size_t layer)
+{
+    return is_listed(&config->conditional_ff_layers, layer);
 }
 
 bool brt_config_writes_state(const brt_config *config, size_t layer, size_t *read)

@@ -10,6 +10,14 @@ typedef struct block_flops {
     uint64_t state_write; /* what only the next block uses */
 } block_flops;
 
+/* What the feed-forwards of a block for chosen tokens save, less what the light ones cost. */
+static uint64_t saved_flops(const brt_config *c)
+{
+    uint64_t dim = (uint64_t)c->dim, width = (uint64_t)c->block_width, tokens = (uint64_t)c->conditional_ff_tokens;
+    uint64_t heavy = 3 * dim * brt_config_ff_inner(c), light = 3 * dim * brt_config_light_ff_inner(c) + dim;
+    return c->conditional_ff_layers.count * 2 * ((width - tokens) * heavy - width * light);
+}
+
 static block_flops count_reference_block(const brt_config *c)
 {
     uint64_t dim = (uint64_t)c->dim, head = (uint64_t)c->dim_head, inner = (uint64_t)c->heads * head;
@@ -20,7 +28,7 @@ static block_flops count_reference_block(const brt_config *c)
     uint64_t heard = memformer ? inner : 2 * inner, seen = width + (memformer ? 1 : vectors);
     uint64_t layer = dim * (2 * inner + 2 * keys) + 3 * dim * ff;
     return (block_flops){
-        .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens),
+        .linears = 2 * width * (depth * layer + dim * (uint64_t)c->num_tokens) - saved_flops(c),
         .key = depth * 4 * width * inner,
         /* queries to the state, their share of to_out, the state's keys, the attention itself */
         .state_read = containers * (2 * width * dim * 2 * inner + 2 * vectors * dim * 2 * keys +

@@ -91,7 +91,7 @@ static void read_states(brt_tape *tape, const brt_layer *layer, brt_tensor *norm
 }
 
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
-                             const brt_sight *sights, size_t count)
+                             const brt_sight *sights, size_t count, brt_choice *choice)
 {
     /* All heads over the window, then all heads over each state. */
     size_t inner = layer->key_heads * layer->heads * layer->dim_head;
@@ -100,5 +100,5 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     for (size_t i = 0; i < layer->reads; i++)
         read_states(tape, layer, projection->normalised, sights, count, i, heard, inner * (1 + i));
     brt_tape_forget(tape, projection->normalised);
-    return layer->arithmetic->layer->finish(tape, layer, x, heard, sights[0].dropouts);
+    return layer->arithmetic->layer->finish(tape, layer, x, heard, sights[0].dropouts, choice);
 }

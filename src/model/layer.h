@@ -2,6 +2,7 @@
 #ifndef BRT_MODEL_LAYER_H
 #define BRT_MODEL_LAYER_H
 
+#include "conditional_ff.h"
 #include "dropouts.h"
 #include "paper.h"
 #include "positions.h"
@@ -25,6 +26,7 @@ typedef struct brt_layer {
     brt_tensor *q_scale, *k_scale; /* NULL without qk normalisation */
     brt_linear to_q, to_kv;
     brt_tensor *residual_gate, *ff_residual_gate; /* [dim], or NULL: the residual stream is a sum */
+    brt_conditional_ff conditional;
     /* The paper's. */
     brt_paper_heads tokens;
     brt_paper_queries to_window, to_state;
@@ -63,7 +65,7 @@ typedef struct brt_sight {
 /* The rows of the batch have `count` sights, one after the other, whose first dimension "batch" is their rows (more than
  * one for inference only) -> the layer's output, [batch, time, dim] */
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
-                             const brt_sight *sights, size_t count);
+                             const brt_sight *sights, size_t count, brt_choice *choice);
 
 /* What the layer's arithmetic does its own way. */
 typedef struct brt_layer_arithmetic {
@@ -81,7 +83,7 @@ typedef struct brt_layer_arithmetic {
                             const brt_keys *keys, brt_tensor *raw_queries, brt_tensor *out, size_t offset);
     /* x and what was heard -> the layer's output */
     brt_tensor *(*finish)(brt_tape *tape, const brt_layer *layer, brt_tensor *x, brt_tensor *heard,
-                          const brt_dropouts *dropouts);
+                          const brt_dropouts *dropouts, brt_choice *choice);
 } brt_layer_arithmetic;
 extern const brt_layer_arithmetic brt_reference_layer, brt_paper_layer;
 

@@ -261,6 +261,34 @@ static void remember(const pass *p, const brt_router *router, const brt_tensor *
                         window->data);
 }
 
+/* The price that a block's tokens meet in a layer becomes that of the next block. */
+static brt_choice open_choice(const pass *p, const brt_layer *layer)
+{
+    size_t slot = p->model->slots.price + layer->conditional.index;
+    return (brt_choice){.price = layer->conditional.tokens ? p->block->carried[slot] : NULL};
+}
+
+static void renew_price(const pass *p, const brt_layer *layer, const brt_choice *choice)
+{
+    if (layer->conditional.tokens)
+        p->block->carried[p->model->slots.price + layer->conditional.index] =
+            brt_conditional_ff_price(p->tape, &layer->conditional, choice->scores);
+}
+
+/* What a full block leaves of a layer that has read its memories. */
+static void close_block(pass *p, size_t index, const brt_tensor *raw_queries, brt_tensor *usage,
+                        const brt_choice *choice)
+{
+    const brt_model *model = p->model;
+    const brt_layer *layer = &model->layers[index];
+    write_states(p, index);
+    if (model->compressors)
+        compress_window(p, layer, raw_queries, usage);
+    if (layer->router)
+        remember(p, layer->router, p->block->carried[model->slots.memory + layer->source]);
+    renew_price(p, layer, choice);
+}
+
 static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
 {
     const brt_model *model = p->model;
@@ -291,15 +319,12 @@ static brt_tensor *run_layer(pass *p, size_t index, brt_tensor *x)
         .first_used = brt_carried_keys(&model->config) - width,
         .dropouts = block->dropouts,
     };
-    brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight, 1);
+    brt_choice choice = open_choice(p, layer);
+    brt_tensor *y = brt_layer_attend(p->tape, layer, x, &projection, &sight, 1, &choice);
     brt_tape_forget(p->tape, sight.keys.key);
     brt_tape_forget(p->tape, sight.keys.value);
     if (block->complete)
-        write_states(p, index);
-    if (block->complete && model->compressors)
-        compress_window(p, layer, projection.raw_queries, sight.usage);
-    if (block->complete && layer->router)
-        remember(p, layer->router, block->carried[model->slots.memory + layer->source]);
+        close_block(p, index, projection.raw_queries, sight.usage, &choice);
     return y;
 }
 

@@ -73,5 +73,7 @@ brt_status brt_paper_check(const brt_config *config)
     if (config->use_compressed_mem || config->enhanced_recurrence)
         return refuse("\"use_compressed_mem\" or \"enhanced_recurrence\"",
                       "a layer's window is its own of the block before");
+    if (config->conditional_ff_layers.count)
+        return refuse("\"conditional_ff_layers\"", "every token has the layer's feed-forward");
     return BRT_OK;
 }

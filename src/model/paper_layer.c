@@ -81,8 +81,9 @@ static void attend_to_state(brt_tape *tape, const brt_layer *layer, const brt_st
 }
 
 static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x, brt_tensor *heard,
-                          const brt_dropouts *dropouts)
+                          const brt_dropouts *dropouts, brt_choice *choice)
 {
+    (void)choice;
     x = brt_op_linear(tape, heard, &layer->to_out, x);
     brt_tensor *normalised = brt_op_rms_norm(tape, x, layer->ff_gain);
     brt_tensor *hidden = brt_op_linear(tape, normalised, &layer->ff_in, NULL);

@@ -28,6 +28,7 @@ static void bind(brt_layer *layer, const brt_parameters *parameters, const brt_c
     layer->ff_gain = find(parameters, index, "1.0.gamma");
     layer->ff_in = find_linear(parameters, index, "1.1");
     layer->ff_out = find_linear(parameters, index, "1.3");
+    brt_conditional_ff_bind(&layer->conditional, parameters, config, index);
     layer->residual_gate = find(parameters, index, "0.residual_gate");
     layer->ff_residual_gate = find(parameters, index, "1.residual_gate");
 }
@@ -98,25 +99,28 @@ static void attend_to_state(brt_tape *tape, const brt_layer *layer, const brt_st
     brt_tape_forget(tape, query);
 }
 
-/* x + linear(y), or with a gate g: g linear(y) + (1 - g) x */
-static brt_tensor *add_to_stream(brt_tape *tape, brt_tensor *x, brt_tensor *y, const brt_linear *linear,
-                                 brt_tensor *gate)
+/* The feed-forward of the normalised x, of all tokens or as they are chosen, + residual (or NULL) */
+static brt_tensor *feed_forward(brt_tape *tape, const brt_layer *layer, brt_tensor *normalised, brt_tensor *residual,
+                                brt_choice *choice)
 {
-    return gate ? brt_op_ema(tape, gate, brt_op_linear(tape, y, linear, NULL), x) : brt_op_linear(tape, y, linear, x);
+    if (layer->conditional.tokens)
+        return brt_conditional_ff_forward(tape, &layer->conditional, &layer->ff_in, &layer->ff_out, normalised,
+                                          residual, choice);
+    return brt_feed_forward(tape, &layer->ff_in, &layer->ff_out, normalised, residual);
 }
 
+/* A gate g makes of x + y the mean g y + (1 - g) x. */
 static brt_tensor *finish(brt_tape *tape, const brt_layer *layer, brt_tensor *x, brt_tensor *heard,
-                          const brt_dropouts *dropouts)
+                          const brt_dropouts *dropouts, brt_choice *choice)
 {
+    brt_tensor *gate = layer->residual_gate, *ff_gate = layer->ff_residual_gate;
     (void)dropouts;
-    x = add_to_stream(tape, x, heard, &layer->to_out, layer->residual_gate);
+    brt_tensor *y = brt_op_linear(tape, heard, &layer->to_out, gate ? NULL : x);
+    x = gate ? brt_op_ema(tape, gate, y, x) : y;
     brt_tensor *normalised = brt_op_layer_norm(tape, x, layer->ff_gain);
-    brt_tensor *hidden = brt_op_linear(tape, normalised, &layer->ff_in, NULL);
+    y = feed_forward(tape, layer, normalised, ff_gate ? NULL : x, choice);
     brt_tape_forget(tape, normalised);
-    brt_tensor *gated = brt_op_geglu(tape, hidden);
-    x = add_to_stream(tape, x, gated, &layer->ff_out, layer->ff_residual_gate);
-    brt_tape_forget(tape, gated);
-    return x;
+    return ff_gate ? brt_op_ema(tape, ff_gate, y, x) : y;
 }
 
 const brt_layer_arithmetic brt_reference_layer = {bind,          project,         attend_to_window, recall,

@@ -93,6 +93,16 @@ static size_t reads_at(const brt_config *c, size_t layer)
     return reads;
 }
 
+/* The light feed-forward, and what finds tokens worth the other; the router's scores are never rounded to fewer bits. */
+static void add_conditional_ff(brt_declaration *d, const brt_config *c)
+{
+    size_t dim = (size_t)c->dim, inner = brt_config_light_ff_inner(c);
+    add_linear(d, "light.1.weight", 2 * inner, dim);
+    add_linear(d, "light.3.weight", dim, inner);
+    brt_parameter *router = brt_declare(d, "router.weight", BRT_INIT_LINEAR, BRT_SHAPE(1, dim));
+    router->is_matrix = router->decays = true;
+}
+
 static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
 {
     size_t dim = (size_t)c->dim, dim_head = (size_t)c->dim_head, heads = (size_t)c->heads;
@@ -115,8 +125,12 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
         brt_router_declare(d, c, layer);
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
     add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
+    d->per_block = brt_config_is_conditional(c, layer);
     add_linear(d, "1.weight", 2 * ff_inner, dim);
     add_linear(d, "3.weight", dim, ff_inner);
+    d->per_block = false;
+    if (brt_config_is_conditional(c, layer))
+        add_conditional_ff(d, c);
     if (c->residual_gates)
         add_gate(d, "residual_gate", dim, 0);
 }

@@ -102,6 +102,10 @@ static item *list_items(const brt_stream *stream, uint64_t end, item *items)
         *items = make_item("F32", sizeof(real), stream->window[i].usage, BRT_SHAPE(rows, (size_t)config->block_width));
         name_item(items, "usage", i);
     }
+    for (size_t i = 0; i < config->conditional_ff_layers.count; i++, items++) {
+        *items = make_item("F32", sizeof(real), stream->scores[i], BRT_SHAPE(rows, (size_t)config->block_width));
+        name_item(items, "scores", i);
+    }
     return list_routed(stream, end, items);
 }
 
@@ -145,7 +149,7 @@ static brt_status make_listing(listing *list, const brt_stream *stream, uint64_t
 {
     const brt_model *model = stream->model;
     list->items = calloc(2 + model->slots.count + 2 * model->depth + 2 * model->routed +
-                             2 * BRT_RING_ARRAYS * stream->memories,
+                             model->config.conditional_ff_layers.count + 2 * BRT_RING_ARRAYS * stream->memories,
                          sizeof *list->items);
     if (!list->items)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a session");

@@ -88,6 +88,8 @@ static void place_arrays(brt_stream *s, placement *p)
         state->heard = place(p, rows * heads, vectors(s), 2 * head, sizeof(real));
         state->log_sum = place(p, rows * heads, vectors(s), 1, sizeof(real));
     }
+    for (size_t i = 0; i < config->conditional_ff_layers.count; i++)
+        s->scores[i] = place(p, rows, width, 1, sizeof(real));
     place_routed(s, p);
 }
 
@@ -119,6 +121,8 @@ static brt_status plan(brt_stream *stream)
         brt_stream_plan_state(stream, i);
     for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
         brt_stream_compress_window(stream, i);
+    for (size_t i = 0; i < stream->model->depth; i++)
+        brt_stream_renew_price(stream, &stream->model->layers[i]);
     return brt_tape_status(stream->tape);
 }
 
@@ -142,7 +146,9 @@ static brt_status create(brt_stream **out, const brt_model *model, const brt_str
     stream->state = calloc(model->containers + 1, sizeof *stream->state);
     stream->state_keys = calloc(model->containers + 1, sizeof *stream->state_keys);
     stream->routed = calloc(model->routed + 1, sizeof *stream->routed);
-    if (!stream->window || !stream->carried || !stream->state || !stream->state_keys || !stream->routed)
+    stream->scores = calloc(model->config.conditional_ff_layers.count + 1, sizeof *stream->scores);
+    if (!stream->window || !stream->carried || !stream->state || !stream->state_keys || !stream->routed ||
+        !stream->scores)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream");
     int threads;
     BRT_TRY(brt_count_threads(options->threads, &threads));
@@ -195,6 +201,7 @@ void brt_stream_close(brt_stream *stream)
     brt_tape_close(stream->tape);
     brt_stream_close_memories(stream);
     free(stream->routed);
+    free(stream->scores);
     free(stream->window);
     free(stream->carried);
     free(stream->state);

@@ -75,9 +75,12 @@ static void run_layer(const group *g, size_t index)
             brt_stream_append_keys(g->streams[i], index, projection.raw_keys->data + i * raw, g->time);
         sights[i] = look(g->streams[i], index, view_x(g, i, g->streams[i]->rows));
     }
-    brt_tensor *y = brt_layer_attend(first->tape, layer, x, &projection, sights, g->count);
+    brt_choice choice = brt_streams_choice(g->streams, g->count, layer);
+    brt_tensor *y = brt_layer_attend(first->tape, layer, x, &projection, sights, g->count, &choice);
     for (size_t i = 0; i < g->count; i++)
         brt_stream_count_usage(g->streams[i], index, sights[i].usage);
+    for (size_t i = 0; i < g->count && choice.scores && brt_tape_running(first->tape); i++)
+        brt_stream_keep_scores(g->streams[i], layer, choice.scores->data + i * g->time, g->time);
     brt_stream_keep(first, y, first->x);
     for (size_t i = 1; i < g->count; i++)
         brt_tape_rewind(g->streams[i]->tape);
@@ -149,7 +152,10 @@ static void plan_together(brt_stream *stream)
         brt_sight sights[most_together], own = look(stream, index, view_x(&g, 0, 1));
         for (size_t i = 0; i < g.count; i++)
             sights[i] = own;
-        brt_layer_attend(stream->tape, layer, x, &projection, sights, g.count);
+        brt_choice choice = brt_streams_choice(g.streams, 1, layer);
+        if (choice.price)
+            choice.price = brt_tape_tensor(stream->tape, BRT_SHAPE(g.count, 1, BRT_PRICE_NUMBERS));
+        brt_layer_attend(stream->tape, layer, x, &projection, sights, g.count, &choice);
         brt_tape_rewind(stream->tape);
     }
 }
@@ -186,6 +192,8 @@ static void commit_block(brt_stream *stream)
         brt_stream_write_state(stream, i);
     for (size_t i = 0; stream->model->compressors && i < stream->model->depth; i++)
         brt_stream_compress_window(stream, i);
+    for (size_t i = 0; i < stream->model->depth; i++)
+        brt_stream_renew_price(stream, &stream->model->layers[i]);
     brt_stream_remember_block(stream);
     stream->filled = 0;
     stream->stale = true;

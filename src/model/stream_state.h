@@ -48,6 +48,7 @@ struct brt_stream {
     brt_state_window *state; /* [containers] */
     brt_keys *state_keys;    /* [containers]: of the layer at hand, in the order of the model's readers */
     brt_routed chosen;       /* likewise */
+    real **scores;           /* [conditional layers], each [rows, block_width]: of the current block's tokens so far */
     size_t memories, capacity; /* long ones: of routed layers, or one for exact recall without; tokens of each */
     size_t memory_layer;       /* of the latter */
     size_t recalls;            /* tokens that each head recalls exactly; 0: routes choose */
@@ -136,6 +137,15 @@ void brt_stream_close_memories(brt_stream *stream);
 const brt_recall *brt_stream_recall(brt_stream *stream, size_t layer);
 /* [dim_head], or NULL: see recall_scale. */
 brt_tensor *brt_stream_recall_scale(brt_stream *stream, size_t layer);
+
+/* ---- conditional feed-forwards ---------------------------------------------------------------------------------- */
+
+/* The prices that a layer's tokens of several streams meet, one after the other. */
+brt_choice brt_streams_choice(brt_stream *const *streams, size_t count, const brt_layer *layer);
+/* Of `time` tokens of the current block, the first row of the batch being the stream's. */
+void brt_stream_keep_scores(brt_stream *stream, const brt_layer *layer, const real *scores, size_t time);
+/* A full block: the next one's price. */
+void brt_stream_renew_price(brt_stream *stream, const brt_layer *layer);
 
 /* ---- states, by their index ----------------------------------------------------------------------------------- */
 

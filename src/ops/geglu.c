@@ -62,8 +62,9 @@ static const brt_op op = {.name = "geglu", .repeatable = true, .forward = forwar
 brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x)
 {
     size_t inner = x->shape[x->dims - 1] / 2;
-    geglu how = {x->count / (2 * inner), inner};
+    geglu how = {x->count / (2 * inner) - x->unused, inner};
     brt_tensor *y = brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], inner));
+    y->unused = x->unused;
     brt_tape_push(tape, &(brt_node){.op = &op, .in = {x}, .out = {y}, .attributes = &how}, sizeof how);
     return y;
 }

@@ -69,9 +69,10 @@ static const brt_op op = {.name = "linear", .forward = forward, .backward = back
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear_, brt_tensor *residual)
 {
     size_t in = linear_->weight->shape[1], out = linear_->weight->shape[0];
-    linear how = {linear_->matrix, linear_->quantized, x->count / in, in, out};
+    linear how = {linear_->matrix, linear_->quantized, x->count / in - x->unused, in, out};
     brt_tensor *y = x->dims == 2 ? brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], out))
                                  : brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], out));
+    y->unused = x->unused;
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
                               .in = {x, linear_->weight, linear_->bias, residual},

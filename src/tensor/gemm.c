@@ -259,6 +259,8 @@ static void multiply_rows(const brt_matrix *matrix, product_kind kind, int threa
                      .rows = rows,
                      .x = x,
                      .y = y};
+    if (rows == 0) /* of tokens that might have been chosen */
+        return;
     cut(&p);
     brt_parallel_for(threads, brt_ceil_div(rows, p.row_step) * p.column_parts, row_task, &p);
 }

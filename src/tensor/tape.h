@@ -18,6 +18,7 @@ typedef struct brt_tensor {
     real *gradient; /* the sum of what consumers have contributed so far; NULL before the first */
     size_t dims, shape[BRT_MAX_DIMS];
     size_t count;
+    size_t unused;  /* rows at the end that hold nothing: where only chosen tokens are kept (conditional.h) */
     bool wants_gradient;
     bool has_gradient;   /* something was contributed */
     unsigned producers;  /* nodes that write (a part of) it; freed when backward has passed the last */
