@@ -1,7 +1,8 @@
-# Routed memories and exact recall from the command line.
+# Routed memories and exact recall from the command line, in a layer with a conditional feed-forward: one of CoLT5's.
 load common
 
-ROUTED=(--routed-layers 2 --routes 2 --routed-tokens 6 --route-every 8 --routed-capacity 100)
+ROUTED=(--routed-layers 2 --routes 2 --routed-tokens 6 --route-every 8 --routed-capacity 100
+        --conditional-ff-layers 2 --conditional-ff-tokens 3)
 
 setup_file() {
     make_model

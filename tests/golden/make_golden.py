@@ -12,10 +12,10 @@ import torch
 
 import config_rules
 import generate_case
-import reconstruction_case
 import reference
 import training_case
 from cases import CASES
+from packages import PACKAGES
 
 HERE = Path(__file__).resolve().parent
 
@@ -80,7 +80,8 @@ def main():
         write_case(case)
     training_case.write(empty_folder("training"))
     generate_case.write(empty_folder("generate"))
-    reconstruction_case.write(empty_folder("reconstruction"))
+    for package, case in PACKAGES.items():
+        case.write(empty_folder(package))
     config_rules.write(HERE)
 
 

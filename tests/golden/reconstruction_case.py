@@ -9,32 +9,37 @@ from compressive_transformer_pytorch.compressive_transformer_pytorch import Self
 import reference
 
 SEED = 31
-BATCH, WIDTH, DIM, FACTOR = 3, 8, 6, 4
 ROLL = 1
 
 
-def build(scale):
-    attention = SelfAttention(DIM, seq_len=WIDTH, mem_len=WIDTH, cmem_len=WIDTH // FACTOR, cmem_ratio=FACTOR, heads=1)
+def draw(rng):
+    factor = rng.randint(2, 5)
+    return dict(batch=rng.randint(1, 4), width=factor * rng.randint(1, 4), dim=rng.randint(2, 9), factor=factor)
+
+
+def build(width, factor, scale):
+    dim = len(scale)
+    attention = SelfAttention(dim, seq_len=width, mem_len=width, cmem_len=width // factor, cmem_ratio=factor, heads=1)
     with torch.no_grad():
-        attention.to_kv.weight.copy_(torch.cat((torch.diag(scale), torch.eye(DIM).roll(ROLL, dims=0))))
+        attention.to_kv.weight.copy_(torch.cat((torch.diag(scale), torch.eye(dim).roll(ROLL, dims=0))))
         attention.to_q.weight.mul_(4)  # attention far from uniform
     return attention.train()           # it has the loss in training only
 
 
 def through(scale, convolution):
-    """The weights [2 DIM, DIM, FACTOR] and biases of the convolutions of keys and of values."""
+    """The weights [2 dim, dim, factor] and biases of the convolutions of keys and of values."""
     weight, bias = convolution.weight.detach(), convolution.bias.detach()
     keys = scale[:, None, None] * weight / scale[None, :, None]
     values = weight.roll((ROLL, ROLL), dims=(0, 1))
     return torch.cat((keys, values)), torch.cat((scale * bias, bias.roll(ROLL)))
 
 
-def write(folder):
-    torch.manual_seed(SEED)
-    scale = torch.randn(DIM).exp()
-    attention = build(scale)
+def write(folder, seed=SEED, batch=3, width=8, dim=6, factor=4):
+    torch.manual_seed(seed)
+    scale = torch.randn(dim).exp()
+    attention = build(width, factor, scale)
     convolution = attention.compress_mem_fn.conv
-    memory, x = torch.randn(BATCH, WIDTH, DIM), torch.randn(BATCH, WIDTH, DIM)
+    memory, x = torch.randn(batch, width, dim), torch.randn(batch, width, dim)
     *_, loss = attention(x, memories=(memory, None))
     loss.backward()
     weight, bias = through(scale, convolution)

@@ -18,6 +18,9 @@ packaging==24.1
 safetensors==0.4.5
 compressive-transformer-pytorch==0.4.0
 mogrifier==0.0.5
+CoLT5-attention==0.11.2
+local-attention==1.9.15
+memformer==0.3.1
 '
 DEBIAN_PACKAGES='python3-torch python3-numpy python3-venv python3-pip'
 
@@ -32,6 +35,8 @@ for requirement in sys.argv[1:]:
 import numpy, torch, safetensors.numpy
 from block_recurrent_transformer_pytorch import BlockRecurrentTransformer
 from compressive_transformer_pytorch import CompressiveTransformer
+from colt5_attention import ConditionalRoutedFeedForward
+from memformer import Memformer
 PYTHON
 }
 

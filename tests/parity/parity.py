@@ -6,7 +6,7 @@
 Run with the Python of ../golden/setup_reference.sh. Every case has its own random numbers, so --only N repeats case N
 of a longer run by itself. A line per disagreement says what differs and in which configuration. Then come the largest
 differences, what the drawn models had (of 100 or more, all of it must occur), arguments at the borders of what is
-allowed (borders.py), and short trainings (training.py). The last line is "N passed, M failed"; the exit status is 0 if
+allowed (borders.py), short trainings (training.py), and what other packages have (package_draws.py). The last line is "N passed, M failed"; the exit status is 0 if
 all is well."""
 import argparse
 import copy
@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden"))
 import borders  # noqa: E402  (it and the next are found through the line above)
+import package_draws  # noqa: E402
 import reference  # noqa: E402
 import training  # noqa: E402
 from draw import FEATURES, Draw, draw  # noqa: E402
@@ -310,6 +311,8 @@ def parse_options():
     parser.add_argument("--borders", type=int, default=100,
                         help="how many configurations that may be refused (default %(default)s)")
     parser.add_argument("--trainings", type=int, default=6, help="how many short trainings (default %(default)s)")
+    parser.add_argument("--packages", type=int, default=40,
+                        help="how many draws of what other packages have (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="other models for another seed (default %(default)s)")
     parser.add_argument("--only", type=int, metavar="N", help="only case N")
     parser.add_argument("--keep", metavar="DIR", help="keep the files of every case in DIR/case-N")
@@ -329,6 +332,7 @@ def main():
     if options.only is None:
         count_all(borders.run(options.brt, options.seed, options.borders), totals)
         count_all(training.run(options.brt, options.seed, options.trainings), totals)
+        count_all(package_draws.run(options.brt, options.seed, options.packages), totals)
     print(f"{totals.passed} passed, {totals.failed} failed")
     return 0 if enough and totals.failed == 0 else 1
 
