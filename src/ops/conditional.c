@@ -52,7 +52,8 @@ static void take_backward(brt_tape *tape, brt_node *node)
         }
 }
 
-static const brt_op take_op = {.name = "take_chosen", .forward = take, .backward = take_backward, .repeatable = true};
+static const brt_op take_op = {
+    .name = "take_chosen", .repeatable = true, .forward = take, .backward = take_backward};
 
 brt_tensor *brt_op_take_chosen(brt_tape *tape, brt_tensor *x, const brt_selection *selection)
 {
