@@ -43,8 +43,9 @@ static const struct {
     {"paper-lstm-dual", "--state-gate lstm --state-update dual", "Rec:lstm:dual"},
     {"paper-lstm-single", "--state-gate lstm --state-update single", "Rec:lstm:single"},
     {"paper-routed",
-     "--recurrent-layers [] --routed-layers 2 --routed-capacity 65536 --routed-tokens 64 --route-every 16",
-     "Memorizing-style: layer 2 looks up what has left the window, no states"},
+     "--recurrent-layers [] --segment-blocks 1 --accumulation 8 --routed-layers 2 --routed-capacity 65536 "
+     "--routed-tokens 64 --route-every 16",
+     "in the place of Memorizing Transformers: XL whose layer 2 looks up what has left the window"},
     {"paper-feedback", "--state-gate lstm --state-update single --feedback true", "Feedback:lstm:single"},
 };
 

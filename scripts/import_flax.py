@@ -3,10 +3,10 @@
 
     import_flax.py CHECKPOINT OUT [--window 512] [--segment 4096] [--set position_encoding=rotary] ...
 
-CHECKPOINT is a file of flax.training.checkpoints (the code of 2022, Python alone reads it) or a directory of Orbax (that
-of 2025; the PyPI package orbax-checkpoint reads it). Sizes, gates and position biases follow from names and shapes of the
-parameters. What leaves no trace there must be said: the window, the segment (for absolute positions), and with --set
-any other argument of the model, such as the position encodings rotary and absolute."""
+CHECKPOINT is a file of flax.training.checkpoints (the code of 2022, Python alone reads it) or a directory of Orbax
+(that of 2025; the PyPI package orbax-checkpoint reads it). Sizes, gates and position biases follow from names and
+shapes of the parameters. What leaves no trace there must be said: the window, the segment (for absolute positions), and
+with --set any other argument of the model, such as the position encodings rotary and absolute."""
 import argparse
 import json
 import os
@@ -21,11 +21,11 @@ class Error(Exception):
     pass
 
 
-# ---- MessagePack ---------------------------------------------------------------------------------------------------
+# ---- MessagePack ---------------------------------------------------------------------------------------------
 
 
 class Reader:
-    """MessagePack as flax.serialization writes it: arrays are extensions of type 1, (shape, name of the type, bytes)."""
+    """MessagePack as flax.serialization writes it: arrays are extensions of type 1, (shape, type's name, bytes)."""
 
     def __init__(self, data):
         self.data, self.at = memoryview(data), 0

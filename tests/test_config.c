@@ -310,6 +310,37 @@ static void conditional_feed_forwards_need_fitting_arguments(void **state)
     }
 }
 
+/* Beside what each arithmetic has: no other, and in the ranges that make sense. */
+static void what_an_arithmetic_does_not_have_is_refused(void **state)
+{
+    static const struct {
+        const char *arguments, *part;
+    } cases[] = {
+        {"{\"state_gate\": \"lstm\"}", "\"reference\", which has no state_gate"},
+        {"{\"position_encoding\": \"nn\"}", "nn or orthogonal"},
+        {"{\"arithmetic\": \"paper\", \"read_recurrent_layers\": [1]}", "\"read_recurrent_layers\""},
+        {"{\"arithmetic\": \"paper\", \"feedback\": true, \"recurrent_layers\": []}", "could be fed back"},
+        {"{\"arithmetic\": \"paper\", \"position_encoding\": \"xpos\"}", "it has t5, rotary"},
+        {"{\"arithmetic\": \"paper\", \"alibi_bound\": 1}", "\"alibi_bound\""},
+        {"{\"arithmetic\": \"paper\", \"position_encoding\": \"orthogonal\", \"position_terms\": 17}",
+         "\"position_terms\" is 17"},
+        {"{\"arithmetic\": \"paper\", \"position_encoding\": \"orthogonal\", \"position_end\": 0}",
+         "\"position_end\" is 0"},
+        {"{\"arithmetic\": \"paper\", \"use_compressed_mem\": true, \"window\": \"block\"}", "\"use_compressed_mem\""},
+        {"{\"arithmetic\": \"paper\", \"enhanced_recurrence\": true}", "\"enhanced_recurrence\""},
+        {"{\"arithmetic\": \"paper\", \"residual_gates\": true}", "\"residual_gates\""},
+        {"{\"arithmetic\": \"paper\", \"state_cell\": \"memformer\"}", "\"state_cell\""},
+        {"{\"arithmetic\": \"paper\", \"routed_layers\": [2], \"routes\": 2}", "\"routes\" is 2"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        brt_config *config = make_config(base);
+        set_all(config, cases[i].arguments);
+        expect_failure(brt_config_check(config), BRT_ERROR_CONFIG, cases[i].part);
+        brt_config_close(config);
+    }
+}
+
 static void files_with_wrong_keys_are_refused(void **state)
 {
     (void)state;
@@ -377,6 +408,7 @@ int main(void)
         cmocka_unit_test(integers_are_told_as_numbers_and_lists_as_lengths),
         cmocka_unit_test(wrong_values_are_refused),
         cmocka_unit_test(conditional_feed_forwards_need_fitting_arguments),
+        cmocka_unit_test(what_an_arithmetic_does_not_have_is_refused),
         cmocka_unit_test(files_with_wrong_keys_are_refused),
         cmocka_unit_test(immense_models_are_refused),
     };

@@ -123,9 +123,9 @@ static void make_orthogonal(double *curves, size_t points, size_t i)
     }
 }
 
-/* Curves asinh(d - (base^i - 1)) of the distance, i < terms, the last one's middle at position_end; made orthogonal over
- * distances up to 1024 by the method of Gram and Schmidt, and not scaled: the original's f R^-1, whose R has ones in its
- * diagonal. */
+/* Curves asinh(d - (base^i - 1)) of the distance, i < terms, the last one's middle at position_end; made orthogonal
+ * over distances up to 1024 by the method of Gram and Schmidt, and not scaled: the original's f R^-1, whose R has ones
+ * in its diagonal. */
 static brt_status create_orthogonal(brt_positions *p, const brt_config *config, const brt_parameters *parameters)
 {
     size_t terms = (size_t)config->position_terms, points = grid + p->span;

@@ -11,8 +11,8 @@ typedef struct brt_positions {
     brt_rotary rotary;
     size_t heads, span; /* span: keys of memories and block, more than any distance */
     real *basis;        /* t5: [BRT_T5_BUCKETS, span], 1 where a distance falls into a bucket; fourier:
-                         * [BRT_FOURIER_WIDTH, span], cosines and sines; orthogonal: [terms, span], its curves; dynamic: [span], the distances; absolute:
-                         * [segment, dim], the waves */
+                         * [BRT_FOURIER_WIDTH, span], cosines and sines; orthogonal: [terms, span], its curves;
+                         * dynamic: [span], the distances; absolute: [segment, dim], the waves */
     brt_tensor *tables[BRT_MAX_DEPTH]; /* t5, fourier and orthogonal: a layer's factors of the basis, [heads, ...]; nn:
                                         * of its hidden units; the paper's alibi: its scale */
     brt_tensor *bounds[BRT_MAX_DEPTH]; /* the paper's alibi: its bound, NULL where that is fixed */

@@ -86,7 +86,8 @@ brt_tensor *brt_op_network_bias(brt_tape *tape, brt_tensor *weight, brt_tensor *
 {
     attributes a = {table->shape[0], table->shape[1], span, brt_scratch(tape, span)};
     brt_tensor *bias = brt_tape_tensor(tape, BRT_SHAPE(a.heads, span));
-    brt_tape_push(tape, &(brt_node){.op = &op, .in = {weight, shift, table}, .out = {bias}, .attributes = &a}, sizeof a);
+    brt_tape_push(tape, &(brt_node){.op = &op, .in = {weight, shift, table}, .out = {bias}, .attributes = &a},
+                  sizeof a);
     brt_scratch_free(tape, a.unit);
     return bias;
 }

@@ -78,7 +78,7 @@ brt_tensor *brt_op_distance_bias(brt_tape *tape, brt_tensor *table, const real *
 brt_tensor *brt_op_alibi(brt_tape *tape, brt_tensor *scale, brt_tensor *bound, real fixed_bound, size_t heads,
                          size_t span);
 
-/* weight and shift [hidden], table [heads, hidden]: of a hidden layer asinh(shift - weight * distance), see network_bias.c */
+/* weight and shift [hidden], of a hidden layer asinh(shift - weight * distance); table [heads, hidden] */
 brt_tensor *brt_op_network_bias(brt_tape *tape, brt_tensor *weight, brt_tensor *shift, brt_tensor *table, size_t span);
 
 /* Cosines and sines of the rotary embedding (Su et al. 2021) times the xPos factors (Sun et al. 2022), for positions

@@ -2,8 +2,8 @@
 
     write_flax.py DIR CHECKPOINT
 
-and prints the options of scripts/import_flax.py that its parameters do not tell. The moments of an optimizer stand before
-the parameters under the same names, one array is in chunks, as those of more than a gigabyte are."""
+and prints the options of scripts/import_flax.py that its parameters do not tell. The moments of an optimizer stand
+before the parameters under the same names, one array is in chunks, as those of more than a gigabyte are."""
 import json
 import struct
 import sys
