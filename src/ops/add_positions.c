@@ -21,11 +21,7 @@ static void forward(brt_tape *tape, brt_node *node)
 
 static void backward(brt_tape *tape, brt_node *node)
 {
-    brt_tensor *x = node->in[0];
-    brt_gradient dx = brt_gradient_open(tape, x);
-    if (dx.data)
-        brt_bulk_copy(brt_tape_threads(tape), x->count, node->out[0]->gradient, dx.data);
-    brt_gradient_close(tape, x, dx);
+    brt_gradient_hand_on(tape, node->out[0], node->in[0]);
 }
 
 static const brt_op op = {.name = "add_positions", .forward = forward, .backward = backward};

@@ -15,14 +15,11 @@ static void forward(brt_tape *tape, brt_node *node)
 static void backward(brt_tape *tape, brt_node *node)
 {
     brt_tensor *x = node->in[0], *added = node->in[1];
-    brt_gradient dx = brt_gradient_open(tape, x);
     real *dadded = brt_gradient_accumulate(tape, added);
     const real *dy = node->out[0]->gradient;
-    if (dx.data)
-        brt_bulk_copy(brt_tape_threads(tape), x->count, dy, dx.data);
     for (size_t done = 0; dadded && brt_tape_running(tape) && done < x->count; done += added->count)
         brt_bulk_add(brt_tape_kernels(tape), brt_tape_threads(tape), added->count, dy + done, dadded);
-    brt_gradient_close(tape, x, dx);
+    brt_gradient_hand_on(tape, node->out[0], x);
 }
 
 static const brt_op op = {.name = "add_rows", .repeatable = true, .forward = forward, .backward = backward};

@@ -119,18 +119,14 @@ static void add_backward_chosen(brt_tape *tape, const brt_node *node, real *drow
 
 static void add_backward(brt_tape *tape, brt_node *node)
 {
-    brt_tensor *x = node->in[main_input];
     real *dprice = brt_gradient_accumulate(tape, node->in[price_input]);
-    brt_gradient dx = brt_gradient_open(tape, x), drows = brt_gradient_open(tape, node->in[rows_input]);
+    brt_gradient drows = brt_gradient_open(tape, node->in[rows_input]);
     brt_gradient dscores = brt_gradient_open(tape, node->in[scores_input]);
-    if (brt_tape_running(tape)) {
+    if (brt_tape_running(tape))
         add_backward_chosen(tape, node, drows.data, dscores.data, dprice);
-        if (dx.data)
-            brt_bulk_copy(brt_tape_threads(tape), x->count, node->out[0]->gradient, dx.data);
-    }
     brt_gradient_close(tape, node->in[scores_input], dscores);
     brt_gradient_close(tape, node->in[rows_input], drows);
-    brt_gradient_close(tape, x, dx);
+    brt_gradient_hand_on(tape, node->out[0], node->in[main_input]);
 }
 
 static const brt_op add_op = {.name = "add_chosen", .forward = add, .backward = add_backward};

@@ -75,20 +75,14 @@ static void forward(brt_tape *tape, brt_node *node)
 static void backward(brt_tape *tape, brt_node *node)
 {
     const attributes *a = node->attributes;
-    brt_tensor *residual = node->in[1];
-    const real *dy = node->out[0]->gradient;
-    brt_gradient dx = brt_gradient_open(tape, node->in[0]), dresidual = {0};
-    if (residual)
-        dresidual = brt_gradient_open(tape, residual);
+    brt_gradient dx = brt_gradient_open(tape, node->in[0]);
     brt_tensor *mask = brt_scratch(tape, tile_rows * a->dim);
     if (dx.data)
-        apply(tape, a, mask, dy, NULL, dx.data);
-    if (dresidual.data)
-        brt_bulk_copy(brt_tape_threads(tape), residual->count, dy, dresidual.data);
+        apply(tape, a, mask, node->out[0]->gradient, NULL, dx.data);
     brt_scratch_free(tape, mask);
-    if (residual)
-        brt_gradient_close(tape, residual, dresidual);
     brt_gradient_close(tape, node->in[0], dx);
+    if (node->in[1])
+        brt_gradient_hand_on(tape, node->out[0], node->in[1]);
 }
 
 static const brt_op op = {.name = "dropout", .forward = forward, .backward = backward};

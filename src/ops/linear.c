@@ -12,24 +12,26 @@ typedef struct linear {
 
 enum { x_input, weight_input, bias_input, residual_input };
 
-/* y (+)= x W^T */
-static void multiply(brt_tape *tape, const linear *how, const real *x, real *y, bool accumulate)
+/* y = x W^T + residual */
+static void multiply(brt_tape *tape, const linear *how, const real *x, const brt_tensor *residual, real *y)
 {
     int threads = brt_tape_threads(tape);
-    if (how->quantized)
-        brt_quantized_forward(how->quantized, brt_tape_kernels(tape), threads, how->rows, x, y, accumulate);
-    else
-        brt_matrix_forward(how->matrix, threads, brt_tape_has_bf16(tape), how->rows, x, y, accumulate);
+    if (!how->quantized) {
+        brt_matrix_forward(how->matrix, threads, brt_tape_has_bf16(tape), how->rows, x, residual ? residual->data : NULL,
+                           y);
+        return;
+    }
+    if (residual)
+        brt_bulk_copy(threads, residual->count, residual->data, y);
+    brt_quantized_forward(how->quantized, brt_tape_kernels(tape), threads, how->rows, x, y, residual != NULL);
 }
 
 static void forward(brt_tape *tape, brt_node *node)
 {
     const linear *how = node->attributes;
-    const brt_tensor *bias = node->in[bias_input], *residual = node->in[residual_input];
+    const brt_tensor *bias = node->in[bias_input];
     real *y = node->out[0]->data;
-    if (residual)
-        brt_bulk_copy(brt_tape_threads(tape), residual->count, residual->data, y);
-    multiply(tape, how, node->in[x_input]->data, y, residual != NULL);
+    multiply(tape, how, node->in[x_input]->data, node->in[residual_input], y);
     if (bias)
         brt_bulk_add_row(brt_tape_kernels(tape), brt_tape_threads(tape), how->rows, how->out, bias->data, y);
 }
@@ -45,13 +47,8 @@ static void backward(brt_tape *tape, brt_node *node)
     real *dx = brt_gradient_reach(tape, x);
     real *dweight = brt_gradient_accumulate(tape, node->in[weight_input]);
     real *dbias = bias ? brt_gradient_accumulate(tape, bias) : NULL;
-    brt_gradient dresidual = {0};
-    if (residual)
-        dresidual = brt_gradient_open(tape, residual);
     brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->matrix, threads));
     if (brt_tape_running(tape)) {
-        if (dresidual.data)
-            brt_bulk_copy(threads, residual->count, dy, dresidual.data);
         if (dx)
             brt_matrix_input_gradient(how->matrix, threads, bf16, how->rows, dy, dx, dx_accumulates);
         if (dweight)
@@ -61,7 +58,7 @@ static void backward(brt_tape *tape, brt_node *node)
     }
     brt_scratch_free(tape, room);
     if (residual)
-        brt_gradient_close(tape, residual, dresidual);
+        brt_gradient_hand_on(tape, node->out[0], residual);
 }
 
 static const brt_op op = {.name = "linear", .forward = forward, .backward = backward};

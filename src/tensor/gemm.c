@@ -186,9 +186,10 @@ enum {
 typedef struct row_product {
     const brt_kernels *kernels;
     const packed *b;
-    bool bf16, accumulate;
+    bool bf16;
     size_t rows, row_step, column_step, column_parts; /* a task is row_step rows times column_step columns */
     const real *x;                                    /* [rows, inner] */
+    const real *added;                                /* [rows, columns]: y, or another, or NULL */
     real *y;                                          /* [rows, columns] */
 } row_product;
 
@@ -234,6 +235,13 @@ static void multiply_block(const row_product *p, size_t rows, size_t columns, si
     }
 }
 
+/* The part of y that a task computes begins as what is added, which is thus in the second-level cache. */
+static void begin_with_added(const row_product *p, size_t row, size_t rows, size_t column, size_t columns)
+{
+    for (size_t r = row; r < row + rows; r++)
+        memcpy(p->y + r * p->b->columns + column, p->added + r * p->b->columns + column, columns * sizeof *p->y);
+}
+
 static void row_task(void *context, size_t task, int thread)
 {
     const row_product *p = context;
@@ -241,23 +249,25 @@ static void row_task(void *context, size_t task, int thread)
     size_t row = task / p->column_parts * p->row_step, column = task % p->column_parts * p->column_step;
     size_t rows = brt_min_size(p->row_step, p->rows - row), columns = brt_min_size(p->column_step, b->columns - column);
     (void)thread;
+    if (p->added && p->added != p->y)
+        begin_with_added(p, row, rows, column, columns);
     for (size_t i = 0, step = inner_step(b, p->bf16); i < b->inner; i += step) {
         size_t k = brt_min_size(step, b->inner - i);
         const real *panels = b->data + block_offset(p->kernels, b, p->bf16, i) + column * packed_rows(p->bf16, k);
         multiply_block(p, rows, columns, k, p->x + row * b->inner + i, panels, p->y + row * b->columns + column,
-                       p->accumulate || i > 0);
+                       p->added || i > 0);
     }
 }
 
 static void multiply_rows(const brt_matrix *matrix, product_kind kind, int threads, bool bf16, size_t rows,
-                          const real *x, real *y, bool accumulate)
+                          const real *x, const real *added, real *y)
 {
     row_product p = {.kernels = matrix->kernels,
                      .b = &matrix->copies[bf16][kind],
                      .bf16 = bf16,
-                     .accumulate = accumulate,
                      .rows = rows,
                      .x = x,
+                     .added = added,
                      .y = y};
     if (rows == 0) /* of tokens that might have been chosen */
         return;
@@ -265,16 +275,16 @@ static void multiply_rows(const brt_matrix *matrix, product_kind kind, int threa
     brt_parallel_for(threads, brt_ceil_div(rows, p.row_step) * p.column_parts, row_task, &p);
 }
 
-void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, real *y,
-                        bool accumulate)
+void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, const real *added,
+                        real *y)
 {
-    multiply_rows(matrix, x_weight_t, threads, bf16, rows, x, y, accumulate);
+    multiply_rows(matrix, x_weight_t, threads, bf16, rows, x, added, y);
 }
 
 void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy, real *dx,
                                bool accumulate)
 {
-    multiply_rows(matrix, dy_weight, threads, bf16, rows, dy, dx, accumulate);
+    multiply_rows(matrix, dy_weight, threads, bf16, rows, dy, accumulate ? dx : NULL, dx);
 }
 
 /* ---- gradients of weights ------------------------------------------------------------------------------------ */
@@ -286,11 +296,11 @@ enum {
     packed_dy = 1 << 16, /* reals of dy that are packed at a time: 256 KiB of the second-level cache */
 };
 
-/* A task is out_step outs times in_step ins, over all rows, row_step at a time. */
+/* A task is a part of the outs times a part of the ins, over all rows, row_step at a time. */
 typedef struct weight_product {
     const brt_matrix *matrix;
     bool bf16;
-    size_t rows, row_step, out_step, in_step, in_parts;
+    size_t rows, row_step, out_parts, in_parts;
     const real *dy, *x;
     real *dweight;
     real *room; /* [threads, room_size] */
@@ -307,14 +317,23 @@ size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads)
     return (size_t)threads * room_size(matrix->kernels);
 }
 
+/* The parts are of whole panels, as many as can be in each, and an even number of tasks, for two threads to share. */
 static void cut_weight(weight_product *p)
 {
-    size_t out = p->matrix->out, in = p->matrix->in;
-    p->out_step = out * in < enough_tasks * largest_outs * largest_outs ? smallest_outs : largest_outs;
-    p->row_step = packed_dy / p->out_step * (p->bf16 ? 2 : 1);
-    size_t parts = brt_ceil_div(enough_tasks, brt_ceil_div(out, p->out_step));
-    p->in_step = brt_ceil_div(brt_ceil_div(in, parts), smallest_ins) * smallest_ins;
-    p->in_parts = brt_ceil_div(in, p->in_step);
+    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)p->matrix->kernels->panel_columns;
+    size_t most = out * in < enough_tasks * largest_outs * largest_outs ? smallest_outs : largest_outs;
+    size_t panels = brt_ceil_div(out, panel);
+    p->out_parts = brt_ceil_div(panels, most / panel);
+    p->row_step = packed_dy / most * (p->bf16 ? 2 : 1);
+    p->in_parts = brt_min_size(brt_ceil_div(enough_tasks, p->out_parts), brt_ceil_div(in, smallest_ins));
+    if (p->out_parts * p->in_parts % 2 && p->out_parts < panels)
+        p->out_parts++;
+}
+
+/* Where part i of so many begins: a whole panel. */
+static size_t part_begin(size_t columns, size_t panel, size_t parts, size_t i)
+{
+    return brt_min_size(columns, i * brt_ceil_div(columns, panel) / parts * panel);
 }
 
 /* dweight[outs, ins] += dy[rows, outs]^T x[rows, ins]: what a task does at a time. */
@@ -361,11 +380,15 @@ static void gradient_task(void *context, size_t task, int thread)
     const weight_product *p = context;
     const brt_kernels *kernels = p->matrix->kernels;
     size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)kernels->panel_columns;
-    size_t first_out = task / p->in_parts * p->out_step, first_in = task % p->in_parts * p->in_step;
+    size_t out_part = task / p->in_parts, in_part = task % p->in_parts;
+    size_t first_out = part_begin(out, panel, p->out_parts, out_part);
+    size_t first_in = part_begin(in, panel, p->in_parts, in_part);
+    size_t outs = part_begin(out, panel, p->out_parts, out_part + 1) - first_out;
+    size_t ins = part_begin(in, panel, p->in_parts, in_part + 1) - first_in;
     real *dy = p->room + (size_t)thread * room_size(kernels), *x = dy + packed_dy;
     for (size_t row = 0; row < p->rows; row += p->row_step) {
-        gradient_part part = {.outs = brt_min_size(p->out_step, out - first_out),
-                              .ins = brt_min_size(p->in_step, in - first_in),
+        gradient_part part = {.outs = outs,
+                              .ins = ins,
                               .rows = brt_min_size(p->row_step, p->rows - row),
                               .dy = p->dy + row * out + first_out,
                               .x = p->x + row * in + first_in,
@@ -383,5 +406,5 @@ void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16
     weight_product p = {
         .matrix = matrix, .bf16 = bf16, .rows = rows, .dy = dy, .x = x, .dweight = dweight, .room = room};
     cut_weight(&p);
-    brt_parallel_for(threads, brt_ceil_div(matrix->out, p.out_step) * p.in_parts, gradient_task, &p);
+    brt_parallel_for(threads, p.out_parts * p.in_parts, gradient_task, &p);
 }

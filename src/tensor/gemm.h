@@ -25,9 +25,9 @@ size_t brt_matrix_training_bytes(const brt_matrix *matrix, bool bf16);
 
 /* In bf16 (8 bits of exponent, 8 of precision) both operands of a product are rounded, and the sums are f32. */
 
-/* y[rows, out] (+)= x[rows, in] weight^T */
-void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, real *y,
-                        bool accumulate);
+/* y[rows, out] = added + x[rows, in] weight^T. added may be y, or NULL: 0. */
+void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, const real *added,
+                        real *y);
 /* dx[rows, in] (+)= dy[rows, out] weight */
 void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy, real *dx,
                                bool accumulate);

@@ -490,6 +490,23 @@ brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor)
     return (brt_gradient){.data = tensor->gradient};
 }
 
+void brt_gradient_hand_on(brt_tape *tape, brt_tensor *output, brt_tensor *input)
+{
+    if (!input->wants_gradient)
+        return;
+    if (!input->has_gradient && output->producers == 1 && output->gradient_offset != BRT_WORKSPACE_NONE) {
+        input->gradient = output->gradient;
+        input->gradient_offset = output->gradient_offset;
+        input->has_gradient = true;
+        output->gradient = NULL;
+        output->gradient_offset = BRT_WORKSPACE_NONE;
+        return;
+    }
+    real *gradient = brt_gradient_accumulate(tape, input);
+    if (brt_tape_running(tape))
+        brt_bulk_add(tape->kernels, tape->threads, input->count, output->gradient, gradient);
+}
+
 brt_tensor *brt_scratch(brt_tape *tape, size_t count)
 {
     brt_tensor *scratch = new_tensor(tape, BRT_SHAPE(count));

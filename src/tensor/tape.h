@@ -122,6 +122,9 @@ brt_gradient brt_gradient_open(brt_tape *tape, brt_tensor *tensor);
  * it has read it. */
 brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor);
 void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradient);
+/* Adds the gradient of an operation's output, which its backward has done with, to that of an input of the same size: where
+ * it is the first, by handing on the memory. */
+void brt_gradient_hand_on(brt_tape *tape, brt_tensor *output, brt_tensor *input);
 /* The tensor's gradient itself, for operations that can overwrite it if `has_gradient` was false before, and add to it
  * if it was true. NULL if the tensor wants none. */
 real *brt_gradient_reach(brt_tape *tape, brt_tensor *tensor);
