@@ -1,7 +1,6 @@
 #include "conditional_ff.h"
 
 #include "../ops/conditional.h"
-#include "../ops/coordinate_descent.h"
 
 static const double epsilon = 0.3; /* half the spread of a new router's scores */
 

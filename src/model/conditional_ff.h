@@ -9,9 +9,8 @@
 #ifndef BRT_MODEL_CONDITIONAL_FF_H
 #define BRT_MODEL_CONDITIONAL_FF_H
 
+#include "../ops/coordinate_descent.h"
 #include "parameters.h"
-
-enum { BRT_PRICE_NUMBERS = 2 }; /* threshold and a: brt_op_price */
 
 typedef struct brt_conditional_ff {
     size_t index;         /* which of the model's, ascending by layer */
@@ -29,7 +28,7 @@ brt_tensor *brt_feed_forward(brt_tape *tape, const brt_linear *in, const brt_lin
 
 /* What a layer measures tokens by, and what it found. */
 typedef struct brt_choice {
-    brt_tensor *price;  /* [batch, 1, BRT_PRICE_NUMBERS], of the block before; of every layer: NULL where it has no choice */
+    brt_tensor *price;  /* [batch, 1, BRT_PRICE_NUMBERS], of the block before; NULL where the layer has no choice */
     brt_tensor *scores; /* out: [batch, time, 1] */
 } brt_choice;
 

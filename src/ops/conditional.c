@@ -1,6 +1,7 @@
 #include "conditional.h"
 
 #include "../tensor/bulk.h"
+#include "coordinate_descent.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,13 +13,12 @@ typedef struct conditional {
 } conditional;
 
 enum { main_input, scores_input, price_input, rows_input };
-enum { threshold, price, price_numbers };
 
 /* Whether token i, of all rows of the batch, is chosen. */
 static bool is_chosen(const conditional *how, const brt_node *node, size_t i)
 {
-    const real *row = node->in[price_input]->data + i / how->time * price_numbers;
-    return how->everything || node->in[scores_input]->data[i] >= row[threshold];
+    const real *row = node->in[price_input]->data + i / how->time * BRT_PRICE_NUMBERS;
+    return how->everything || node->in[scores_input]->data[i] >= row[BRT_PRICE_THRESHOLD];
 }
 
 static conditional describe(const brt_tensor *x, const brt_selection *selection)
@@ -87,7 +87,7 @@ static void add(brt_tape *tape, brt_node *node)
 /* d p_i / d s_i = d p_i / d a */
 static double slope(const conditional *how, const brt_node *node, size_t i)
 {
-    double a = (double)node->in[price_input]->data[i / how->time * price_numbers + price];
+    double a = (double)node->in[price_input]->data[i / how->time * BRT_PRICE_NUMBERS + BRT_PRICE_A];
     double excess = (double)node->in[scores_input]->data[i] + a;
     return how->everything || excess >= 0 ? 0 : exp(excess / how->epsilon) / how->epsilon;
 }
@@ -112,7 +112,7 @@ static void add_backward_chosen(brt_tape *tape, const brt_node *node, real *drow
         if (dscores)
             dscores[i] = gain;
         if (dprice)
-            dprice[i / how->time * price_numbers + price] += gain;
+            dprice[i / how->time * BRT_PRICE_NUMBERS + BRT_PRICE_A] += gain;
         taken++;
     }
 }

@@ -131,19 +131,17 @@ typedef struct pricing {
     brt_tensor *sorted; /* [batch, n], of forward alone */
 } pricing;
 
-enum { threshold, price, price_numbers };
-
 static void price_row(const pricing *how, const real *scores, real *sorted, real *out)
 {
     size_t n = how->n, k = how->k, saturated;
-    out[threshold] = out[price] = 0;
+    out[BRT_PRICE_THRESHOLD] = out[BRT_PRICE_A] = 0;
     if (k >= n)
         return;
     double soft_k = fmin((double)k * 9 / 8, (double)(k + n) / 2);
     memcpy(sorted, scores, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, descending);
-    out[threshold] = (sorted[k - 1] + sorted[k]) / 2;
-    out[price] = (real)brt_coordinate_descent(n, sorted, -(double)INFINITY, soft_k, how->epsilon, &saturated);
+    out[BRT_PRICE_THRESHOLD] = (sorted[k - 1] + sorted[k]) / 2;
+    out[BRT_PRICE_A] = (real)brt_coordinate_descent(n, sorted, -(double)INFINITY, soft_k, how->epsilon, &saturated);
 }
 
 static void price_forward(brt_tape *tape, brt_node *node)
@@ -152,7 +150,7 @@ static void price_forward(brt_tape *tape, brt_node *node)
     (void)tape;
     for (size_t b = 0; b < how->batch; b++)
         price_row(how, node->in[0]->data + b * how->n, how->sorted->data + b * how->n,
-                  node->out[0]->data + b * price_numbers);
+                  node->out[0]->data + b * BRT_PRICE_NUMBERS);
 }
 
 /* exp((s + a) / epsilon), or 0 where the weight is 1: what moves with a. */
@@ -177,8 +175,8 @@ static void price_backward(brt_tape *tape, brt_node *node)
     const brt_tensor *out = node->out[0];
     brt_gradient dscores = brt_gradient_open(tape, node->in[0]);
     for (size_t b = 0; dscores.data && brt_tape_running(tape) && b < how->batch; b++)
-        price_row_backward(how, node->in[0]->data + b * how->n, out->data[b * price_numbers + price],
-                           out->gradient[b * price_numbers + price], dscores.data + b * how->n);
+        price_row_backward(how, node->in[0]->data + b * how->n, out->data[b * BRT_PRICE_NUMBERS + BRT_PRICE_A],
+                           out->gradient[b * BRT_PRICE_NUMBERS + BRT_PRICE_A], dscores.data + b * how->n);
     brt_gradient_close(tape, node->in[0], dscores);
 }
 
@@ -188,7 +186,7 @@ brt_tensor *brt_op_price(brt_tape *tape, brt_tensor *scores, size_t k, double ep
 {
     size_t batch = scores->shape[0], n = scores->count / batch;
     pricing how = {batch, n, k, epsilon, brt_scratch(tape, scores->count)};
-    brt_tensor *out = brt_tape_tensor(tape, BRT_SHAPE(batch, 1, price_numbers));
+    brt_tensor *out = brt_tape_tensor(tape, BRT_SHAPE(batch, 1, BRT_PRICE_NUMBERS));
     brt_tape_push(tape, &(brt_node){.op = &price_op, .in = {scores}, .out = {out}, .attributes = &how}, sizeof how);
     brt_scratch_free(tape, how.sorted);
     return out;
