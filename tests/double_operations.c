@@ -2,7 +2,6 @@
 #include "operation_check.h"
 
 #include "ops/attention.h"
-#include "ops/coordinate_descent.h"
 #include "ops/ops.h"
 
 /* ---- the operations -------------------------------------------------------------------------------------- */
@@ -35,16 +34,6 @@ static void attention(check *k, brt_tensor *const *in, const void *options)
     weigh(k, out);
     if (o->log_sum_exp)
         weigh(k, how.log_sum_exp);
-}
-
-typedef struct descent_options {
-    double k, epsilon;
-} descent_options;
-
-static void coordinate_descent(check *k, brt_tensor *const *in, const void *options)
-{
-    const descent_options *o = options;
-    weigh(k, brt_op_coordinate_descent(k->tape, in[0], o->k, o->epsilon));
 }
 
 typedef struct cross_entropy_options {
@@ -370,9 +359,6 @@ static const operation_case cases[] = {
     {"concat, many rows", concat, {INPUT("a", 4, 19, 301), INPUT("b", 4, 19, 2)}, NULL},
     {"concat, a detached", concat, {DETACHED("a", 2, 3, 5), INPUT("b", 2, 3, 4)}, NULL},
 
-    {"coordinate_descent", coordinate_descent, {INPUT("scores", 3, 13)}, OPTIONS(descent_options, 4.5, 0.4)},
-    {"coordinate_descent, a few", coordinate_descent, {INPUT("scores", 2, 31)}, OPTIONS(descent_options, 0.7, 1.3)},
-    {"coordinate_descent, all", coordinate_descent, {INPUT("scores", 2, 5)}, OPTIONS(descent_options, 5, 0.3)},
 
     {"cross_entropy", cross_entropy, {INPUT("logits", 2, 3, 7)},
      OPTIONS(cross_entropy_options, (const int32_t[]){0, -100, 6, 3, 3, -100}, 0.3)},

@@ -1,6 +1,5 @@
 #include "coordinate_descent.h"
 
-#include "../base/parallel.h"
 #include "../base/size.h"
 
 #include <math.h>
@@ -35,94 +34,6 @@ double brt_coordinate_descent(size_t count, const real *largest, double log_rest
     return a;
 }
 
-/* ---- the operation ----------------------------------------------------------------------------------------- */
-
-typedef struct choice {
-    size_t rows, n;
-    double k, epsilon;
-    brt_tensor *sorted; /* [rows, n], of forward alone */
-} choice;
-
-typedef struct job {
-    const choice *how;
-    const real *scores;
-    real *weights, *sorted;
-    const real *dweights;
-    real *dscores;
-} job;
-
-static int descending(const void *a, const void *b)
-{
-    real x = *(const real *)a, y = *(const real *)b;
-    return (x < y) - (x > y);
-}
-
-static void forward_task(void *context, size_t task, int thread)
-{
-    const job *j = context;
-    size_t n = j->how->n, saturated;
-    const real *scores = j->scores + task * n;
-    real *sorted = j->sorted + task * n, *weights = j->weights + task * n;
-    (void)thread;
-    memcpy(sorted, scores, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, descending);
-    double a = (double)INFINITY;
-    if (j->how->k < (double)n)
-        a = brt_coordinate_descent(n, sorted, -(double)INFINITY, j->how->k, j->how->epsilon, &saturated);
-    for (size_t i = 0; i < n; i++)
-        weights[i] = (real)exp(fmin((double)scores[i] + a, 0) / j->how->epsilon);
-}
-
-static void backward_task(void *context, size_t task, int thread)
-{
-    const job *j = context;
-    size_t n = j->how->n;
-    const real *p = j->weights + task * n, *dp = j->dweights + task * n;
-    real *ds = j->dscores + task * n;
-    double mass = 0, pull = 0;
-    (void)thread;
-    for (size_t i = 0; i < n; i++)
-        if (p[i] < 1) {
-            mass += (double)p[i];
-            pull += (double)p[i] * (double)dp[i];
-        }
-    for (size_t i = 0; i < n; i++)
-        ds[i] = p[i] < 1 ? (real)((double)p[i] / j->how->epsilon * ((double)dp[i] - pull / mass)) : 0;
-}
-
-static void forward(brt_tape *tape, brt_node *node)
-{
-    const choice *how = node->attributes;
-    job j = {.how = how, .scores = node->in[0]->data, .weights = node->out[0]->data, .sorted = how->sorted->data};
-    brt_parallel_for(brt_tape_threads(tape), how->rows, forward_task, &j);
-}
-
-static void backward(brt_tape *tape, brt_node *node)
-{
-    const choice *how = node->attributes;
-    brt_gradient dscores = brt_gradient_open(tape, node->in[0]);
-    if (dscores.data && brt_tape_running(tape)) {
-        job j = {.how = how,
-                 .weights = node->out[0]->data,
-                 .dweights = node->out[0]->gradient,
-                 .dscores = dscores.data};
-        brt_parallel_for(brt_tape_threads(tape), how->rows, backward_task, &j);
-    }
-    brt_gradient_close(tape, node->in[0], dscores);
-}
-
-static const brt_op op = {.name = "coordinate_descent", .forward = forward, .backward = backward};
-
-brt_tensor *brt_op_coordinate_descent(brt_tape *tape, brt_tensor *scores, double k, double epsilon)
-{
-    size_t n = scores->shape[scores->dims - 1];
-    choice how = {scores->count / n, n, k, epsilon, brt_scratch(tape, scores->count)};
-    brt_tensor *weights = brt_tape_tensor(tape, scores->dims, scores->shape);
-    brt_tape_push(tape, &(brt_node){.op = &op, .in = {scores}, .out = {weights}, .attributes = &how}, sizeof how);
-    brt_scratch_free(tape, how.sorted);
-    return weights;
-}
-
 /* ---- the price of being chosen ------------------------------------------------------------------------------- */
 
 typedef struct pricing {
@@ -130,6 +41,12 @@ typedef struct pricing {
     double epsilon;
     brt_tensor *sorted; /* [batch, n], of forward alone */
 } pricing;
+
+static int descending(const void *a, const void *b)
+{
+    real x = *(const real *)a, y = *(const real *)b;
+    return (x < y) - (x > y);
+}
 
 static void price_row(const pricing *how, const real *scores, real *sorted, real *out)
 {

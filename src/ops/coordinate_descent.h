@@ -16,10 +16,6 @@
 double brt_coordinate_descent(size_t count, const real *largest, double log_rest, double k, double epsilon,
                               size_t *saturated);
 
-/* scores [rows, n] -> p [rows, n]. Backward, over U, where p_i < 1:
- *   ds_i = p_i / epsilon (dp_i - sum over U of p_j dp_j / sum over U of p_j),  0 elsewhere. */
-brt_tensor *brt_op_coordinate_descent(brt_tape *tape, brt_tensor *scores, double k, double epsilon);
-
 enum { BRT_PRICE_THRESHOLD, BRT_PRICE_A, BRT_PRICE_NUMBERS };
 /* What tokens must score to be among the k best, from a block to the next: scores [batch, n, 1] -> [batch, 1, 2], of
  * each row the threshold, half way between the k-th largest score and the next, and a of the soft choice of 9/8 k (less

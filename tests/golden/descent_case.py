@@ -1,5 +1,5 @@
 """descent/: coordinate descent as colt5-attention has it (coordinate-descent-attention takes it from there): after a few
-iterations with a falling epsilon, and where thousands of iterations end, with the gradient of that."""
+iterations with a falling epsilon, and where thousands of iterations end."""
 import torch
 from colt5_attention.coor_descent import coor_descent
 
@@ -18,12 +18,9 @@ def draw(rng):
 
 def write(folder, seed=SEED, rows=3, count=40, k=6.5, spread=1.0, steps=20, epsilon=0.3, start=4.0, decay=0.7):
     torch.manual_seed(seed)
-    scores = (spread * torch.randn(rows, count)).double().requires_grad_()
-    gains = torch.randn(rows, count)
+    scores = (spread * torch.randn(rows, count)).double()
     weights = coor_descent(scores, n_iters=steps, k=k, eps=epsilon, eps_init=start, eps_decay=decay)
     limit = coor_descent(scores, n_iters=ITERATIONS, k=k, eps=epsilon)
-    (limit * gains).sum().backward()
     settings = torch.tensor([k, epsilon, steps, start, decay])
     reference.save_tensors(folder / "descent.safetensors", {
-        "scores": scores.float(), "gains": gains, "settings": settings, "weights": weights.float(),
-        "limit": limit.float(), "grad.scores": scores.grad.float()})
+        "scores": scores.float(), "settings": settings, "weights": weights.float(), "limit": limit.float()})
