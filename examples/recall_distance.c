@@ -4,8 +4,9 @@
  *
  * A document is a key, one of 8, filler drawn from 16 other symbols, and a question; the answer is the key, and nothing
  * else has a loss. The windows of two layers reach two blocks back; what is further away has gone through the states of
- * all blocks between. So training starts with documents of 2 blocks and lengthens them whenever they are answered: a
- * state that does not hold the key for 4 blocks learns nothing from a question after 16.
+ * all blocks between. So training starts with documents of 2 blocks and takes longer ones, too, whenever all are
+ * answered: a state that does not hold the key for 4 blocks learns nothing from a question after 16. Shorter ones stay:
+ * a model that only sees one length is lost at others.
  *
  * Names: blocks (of the longest documents to train on), longest (the most blocks to ask after), steps, seed, threads,
  * exact_recall (keys of it per head when asking; 0: none), save (a directory for the model), and the arguments of the
@@ -90,29 +91,31 @@ static size_t lengthen(size_t blocks)
 
 static const double guessing = 2.08; /* the loss of it, log(8) */
 
-/* Documents of a length are answered when the loss, averaged over about 20 steps, is below 0.1. */
+/* Each step has documents of one length, 2 to `most` blocks, which are answered when the loss, averaged over about 20
+ * steps, is below 0.1. */
 static brt_status train(brt_trainer *trainer, const settings *set)
 {
     uint64_t random = (uint64_t)set->seed;
-    size_t blocks = 2, longest = (size_t)set->blocks;
+    size_t most = 2, longest = (size_t)set->blocks;
     double loss, average = guessing;
     bool answered = false;
     for (long step = 1; step <= set->steps; step++) {
+        size_t blocks = 2 + (size_t)draw(&random, most - 1);
         brt_status status = train_step(trainer, &random, blocks, 1e-3f, &loss);
         if (status != BRT_OK)
             return status;
         average += 0.05 * (loss - average);
         if (average >= 0.1 || answered)
             continue;
-        printf("%zu blocks answered by step %ld\n", blocks, step);
+        printf("%zu blocks answered by step %ld\n", most, step);
         fflush(stdout);
-        answered = blocks >= longest;
+        answered = most >= longest;
         if (!answered) {
-            blocks = lengthen(blocks) < longest ? lengthen(blocks) : longest;
+            most = lengthen(most) < longest ? lengthen(most) : longest;
             average = guessing;
         }
     }
-    printf("loss at the end %.4f, of %zu blocks\n", average, blocks);
+    printf("loss at the end %.4f, of up to %zu blocks\n", average, most);
     return BRT_OK;
 }
 
