@@ -65,18 +65,27 @@ static void embedding(check *k, brt_tensor *const *in, const void *options)
     weigh(k, brt_op_embedding(k->tape, &(brt_table){.rows = in[0]}, o->tokens, o->batch, o->time));
 }
 
-static void geglu(check *k, brt_tensor *const *in, const void *options)
+enum { feed_forward_x, feed_forward_in, feed_forward_out, feed_forward_residual };
+
+static brt_tensor *push_feed_forward(check *k, brt_tensor *x, brt_tensor *const *in)
 {
-    (void)options;
-    weigh(k, brt_op_geglu(k->tape, in[0]));
+    brt_linear first = {.weight = in[feed_forward_in], .matrix = k->matrix[feed_forward_in]};
+    brt_linear second = {.weight = in[feed_forward_out], .matrix = k->matrix[feed_forward_out]};
+    return brt_op_feed_forward(k->tape, x, &first, &second, in[feed_forward_residual]);
 }
 
-/* Of what is forgotten, computed again for its reader's backward, and overwritten by that with its gradient. */
+static void feed_forward(check *k, brt_tensor *const *in, const void *options)
+{
+    (void)options;
+    weigh(k, push_feed_forward(k, in[feed_forward_x], in));
+}
+
+/* Of what is forgotten, and computed again for its reader's backward. */
 static void forgotten(check *k, brt_tensor *const *in, const void *options)
 {
     (void)options;
-    brt_tensor *normalised = brt_op_layer_norm(k->tape, in[0], in[1]);
-    weigh(k, brt_op_geglu(k->tape, normalised));
+    brt_tensor *normalised = brt_op_layer_norm(k->tape, in[feed_forward_x], in[most_inputs - 1]);
+    weigh(k, push_feed_forward(k, normalised, in));
     brt_tape_forget(k->tape, normalised);
 }
 
@@ -381,8 +390,13 @@ static const operation_case cases[] = {
     {"embedding, wide", embedding, {INPUT("table", 3, 131)},
      OPTIONS(embedding_options, 1, 5, (const int32_t[]){2, 2, 0, 2, 0})},
 
-    {"geglu", geglu, {INPUT("x", 2, 3, 10)}, NULL},
-    {"geglu of a layer norm that was forgotten", forgotten, {INPUT("x", 2, 3, 10), INPUT("gain", 10)}, NULL},
+    {"feed_forward", feed_forward, {INPUT("x", 2, 3, 5), INPUT("in", 14, 5), INPUT("out", 5, 7)}, NULL},
+    {"feed_forward, residual", feed_forward,
+     {INPUT("x", 2, 3, 5), INPUT("in", 14, 5), INPUT("out", 5, 7), INPUT("residual", 2, 3, 5)}, NULL},
+    {"feed_forward, chunks of rows", feed_forward,
+     {INPUT("x", 2, 259, 2), INPUT("in", 6, 2), INPUT("out", 2, 3), INPUT("residual", 2, 259, 2)}, NULL},
+    {"feed_forward of a layer norm that was forgotten", forgotten,
+     {INPUT("x", 2, 3, 5), INPUT("in", 14, 5), INPUT("out", 5, 7), {0}, INPUT("gain", 5)}, NULL},
 
     {"gate_full", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"gate_full, carried state", gate_full, {INPUT("u", 2, 3, 5), INPUT("z", 2, 3, 5), DETACHED("state", 2, 3, 5)},

@@ -34,24 +34,15 @@ void brt_conditional_ff_bind(brt_conditional_ff *ff, const brt_parameters *param
     };
 }
 
-brt_tensor *brt_feed_forward(brt_tape *tape, const brt_linear *in, const brt_linear *out, brt_tensor *normalised,
-                             brt_tensor *residual)
-{
-    brt_tensor *gated = brt_op_geglu(tape, brt_op_linear(tape, normalised, in, NULL));
-    brt_tensor *y = brt_op_linear(tape, gated, out, residual);
-    brt_tape_forget(tape, gated);
-    return y;
-}
-
 brt_tensor *brt_conditional_ff_forward(brt_tape *tape, const brt_conditional_ff *ff, const brt_linear *heavy_in,
                                        const brt_linear *heavy_out, brt_tensor *normalised, brt_tensor *x,
                                        brt_choice *choice)
 {
     choice->scores = brt_op_linear(tape, normalised, &ff->router, NULL);
     brt_selection selection = {choice->scores, choice->price, epsilon, ff->tokens == ff->width};
-    brt_tensor *light = brt_feed_forward(tape, &ff->light_in, &ff->light_out, normalised, x);
+    brt_tensor *light = brt_op_feed_forward(tape, normalised, &ff->light_in, &ff->light_out, x);
     brt_tensor *chosen = brt_op_take_chosen(tape, normalised, &selection);
-    brt_tensor *heavy = brt_feed_forward(tape, heavy_in, heavy_out, chosen, NULL);
+    brt_tensor *heavy = brt_op_feed_forward(tape, chosen, heavy_in, heavy_out, NULL);
     brt_tape_forget(tape, chosen);
     return brt_op_add_chosen(tape, light, heavy, &selection);
 }

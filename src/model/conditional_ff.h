@@ -22,10 +22,6 @@ typedef struct brt_conditional_ff {
 void brt_conditional_ff_bind(brt_conditional_ff *ff, const brt_parameters *parameters, const brt_config *config,
                              size_t layer);
 
-/* A feed-forward with GEGLU, + residual (or NULL): [batch, time, dim] of the same. */
-brt_tensor *brt_feed_forward(brt_tape *tape, const brt_linear *in, const brt_linear *out, brt_tensor *normalised,
-                             brt_tensor *residual);
-
 /* What a layer measures tokens by, and what it found. */
 typedef struct brt_choice {
     brt_tensor *price;  /* [batch, 1, BRT_PRICE_NUMBERS], of the block before; NULL where the layer has no choice */

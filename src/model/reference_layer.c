@@ -106,7 +106,7 @@ static brt_tensor *feed_forward(brt_tape *tape, const brt_layer *layer, brt_tens
     if (layer->conditional.tokens)
         return brt_conditional_ff_forward(tape, &layer->conditional, &layer->ff_in, &layer->ff_out, normalised,
                                           residual, choice);
-    return brt_feed_forward(tape, &layer->ff_in, &layer->ff_out, normalised, residual);
+    return brt_op_feed_forward(tape, normalised, &layer->ff_in, &layer->ff_out, residual);
 }
 
 /* A gate g makes of x + y the mean g y + (1 - g) x. */

@@ -1,37 +1,34 @@
 /* y = x W^T + bias + residual;  dx = dy W,  dW = dy^T x,  d bias = sum of dy,  d residual = dy.
  * On a tape that uses bf16 the products are of x, dy and W rounded to bf16, and summed in f32. */
-#include "ops.h"
+#include "product.h"
 
 #include "../tensor/bulk.h"
 
 typedef struct linear {
-    const brt_matrix *matrix;
-    const brt_quantized *quantized; /* NULL: the product is the matrix's */
-    size_t rows, in, out;
+    brt_linear weights;
+    size_t rows, out;
 } linear;
 
 enum { x_input, weight_input, bias_input, residual_input };
 
-/* y = x W^T + residual */
-static void multiply(brt_tape *tape, const linear *how, const real *x, const brt_tensor *residual, real *y)
+void brt_product(brt_tape *tape, const brt_linear *weights, size_t rows, const real *x, const real *added, real *y)
 {
     int threads = brt_tape_threads(tape);
-    if (!how->quantized) {
-        brt_matrix_forward(how->matrix, threads, brt_tape_has_bf16(tape), how->rows, x, residual ? residual->data : NULL,
-                           y);
+    if (!weights->quantized) {
+        brt_matrix_forward(weights->matrix, threads, brt_tape_has_bf16(tape), rows, x, added, y);
         return;
     }
-    if (residual)
-        brt_bulk_copy(threads, residual->count, residual->data, y);
-    brt_quantized_forward(how->quantized, brt_tape_kernels(tape), threads, how->rows, x, y, residual != NULL);
+    if (added)
+        brt_bulk_copy(threads, rows * weights->weight->shape[0], added, y);
+    brt_quantized_forward(weights->quantized, brt_tape_kernels(tape), threads, rows, x, y, added != NULL);
 }
 
 static void forward(brt_tape *tape, brt_node *node)
 {
     const linear *how = node->attributes;
-    const brt_tensor *bias = node->in[bias_input];
+    const brt_tensor *bias = node->in[bias_input], *residual = node->in[residual_input];
     real *y = node->out[0]->data;
-    multiply(tape, how, node->in[x_input]->data, node->in[residual_input], y);
+    brt_product(tape, &how->weights, how->rows, node->in[x_input]->data, residual ? residual->data : NULL, y);
     if (bias)
         brt_bulk_add_row(brt_tape_kernels(tape), brt_tape_threads(tape), how->rows, how->out, bias->data, y);
 }
@@ -47,12 +44,12 @@ static void backward(brt_tape *tape, brt_node *node)
     real *dx = brt_gradient_reach(tape, x);
     real *dweight = brt_gradient_accumulate(tape, node->in[weight_input]);
     real *dbias = bias ? brt_gradient_accumulate(tape, bias) : NULL;
-    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->matrix, threads));
+    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->weights.matrix, threads));
     if (brt_tape_running(tape)) {
         if (dx)
-            brt_matrix_input_gradient(how->matrix, threads, bf16, how->rows, dy, dx, dx_accumulates);
+            brt_matrix_input_gradient(how->weights.matrix, threads, bf16, how->rows, dy, dx, dx_accumulates);
         if (dweight)
-            brt_matrix_weight_gradient(how->matrix, threads, bf16, how->rows, dy, x->data, dweight, room->data);
+            brt_matrix_weight_gradient(how->weights.matrix, threads, bf16, how->rows, dy, x->data, dweight, room->data);
         if (dbias)
             brt_bulk_sum_rows(brt_tape_kernels(tape), threads, how->rows, how->out, dy, dbias);
     }
@@ -66,7 +63,7 @@ static const brt_op op = {.name = "linear", .forward = forward, .backward = back
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear_, brt_tensor *residual)
 {
     size_t in = linear_->weight->shape[1], out = linear_->weight->shape[0];
-    linear how = {linear_->matrix, linear_->quantized, x->count / in - x->unused, in, out};
+    linear how = {*linear_, x->count / in - x->unused, out};
     brt_tensor *y = x->dims == 2 ? brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], out))
                                  : brt_tape_tensor(tape, BRT_SHAPE(x->shape[0], x->shape[1], out));
     y->unused = x->unused;

@@ -36,8 +36,10 @@ typedef struct brt_linear {
 /* x [..., in] -> x weight^T + bias + residual; residual [..., out] may be NULL */
 brt_tensor *brt_op_linear(brt_tape *tape, brt_tensor *x, const brt_linear *linear, brt_tensor *residual);
 
-/* x [..., 2 * inner] = a | gate -> gelu(gate) * a, [..., inner]. No other operation reads x: backward overwrites it. */
-brt_tensor *brt_op_geglu(brt_tape *tape, brt_tensor *x);
+/* x [..., dim] -> gelu(gate) * a times out^T + residual [..., dim] (or NULL), with a | gate = x times in^T: in
+ * [2 * inner, dim], out [dim, inner]; no biases */
+brt_tensor *brt_op_feed_forward(brt_tape *tape, brt_tensor *x, const brt_linear *in, const brt_linear *out,
+                                brt_tensor *residual);
 
 brt_tensor *brt_op_relu(brt_tape *tape, brt_tensor *x);
 brt_tensor *brt_op_tanh(brt_tape *tape, brt_tensor *x);

@@ -479,17 +479,6 @@ void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradien
     brt_scratch_free(tape, gradient.aside);
 }
 
-brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor)
-{
-    if (!tensor->wants_gradient || tensor->has_gradient || tensor->data_offset == BRT_WORKSPACE_NONE)
-        return brt_gradient_open(tape, tensor);
-    tensor->gradient = tensor->data;
-    tensor->gradient_offset = tensor->data_offset;
-    tensor->data_offset = BRT_WORKSPACE_NONE;
-    tensor->has_gradient = true;
-    return (brt_gradient){.data = tensor->gradient};
-}
-
 void brt_gradient_hand_on(brt_tape *tape, brt_tensor *output, brt_tensor *input)
 {
     if (!input->wants_gradient)

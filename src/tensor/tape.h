@@ -118,9 +118,6 @@ typedef struct brt_gradient {
     brt_tensor *aside;
 } brt_gradient;
 brt_gradient brt_gradient_open(brt_tape *tape, brt_tensor *tensor);
-/* The same in the memory of the tensor's data where it can be, for its only reader, which overwrites each number after
- * it has read it. */
-brt_gradient brt_gradient_open_in_place(brt_tape *tape, brt_tensor *tensor);
 void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradient);
 /* Adds the gradient of an operation's output, which its backward has done with, to that of an input of the same size: where
  * it is the first, by handing on the memory. */
