@@ -394,7 +394,7 @@ static const operation_case cases[] = {
     {"feed_forward, residual", feed_forward,
      {INPUT("x", 2, 3, 5), INPUT("in", 14, 5), INPUT("out", 5, 7), INPUT("residual", 2, 3, 5)}, NULL},
     {"feed_forward, chunks of rows", feed_forward,
-     {INPUT("x", 2, 259, 2), INPUT("in", 6, 2), INPUT("out", 2, 3), INPUT("residual", 2, 259, 2)}, NULL},
+     {INPUT("x", 2, 515, 2), INPUT("in", 6, 2), INPUT("out", 2, 3), INPUT("residual", 2, 515, 2)}, NULL},
     {"feed_forward of a layer norm that was forgotten", forgotten,
      {INPUT("x", 2, 3, 5), INPUT("in", 14, 5), INPUT("out", 5, 7), {0}, INPUT("gain", 5)}, NULL},
 

@@ -10,7 +10,7 @@
 
 #include "../base/parallel.h"
 
-enum { chunk = 512 };
+enum { chunk = 1024 };
 
 typedef struct feed_forward {
     brt_linear in, out;
