@@ -36,6 +36,7 @@ static const struct {
     {"paper-xl-wide", "--recurrent-layers [] --block-width 256 --segment-blocks 1 --accumulation 2",
      "XL: segments of a window four times as wide"},
     {"paper-slide", "--recurrent-layers []", "Slide: gradients through 8 windows, no states"},
+    {"paper-slide-deeper", "--recurrent-layers [] --depth 5", "Slide:13L: a layer more, as many weights as with states"},
     {"paper-fixed-skip", "--state-gate fixed --state-update skip", "Rec:fixed:skip"},
     {"paper-fixed-dual", "--state-gate fixed --state-update dual", "Rec:fixed:dual"},
     {"paper-fixed-single", "--state-gate fixed --state-update single", "Rec:fixed:single"},

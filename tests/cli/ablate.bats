@@ -43,9 +43,9 @@ ablate() {
     run --separate-stderr "$BRT" ablate --paper --data text.txt --val val.txt --out table --steps 1 --dim 32 --depth 2 \
         --heads 2 --dim-head 8 --num-state-vectors 8 --recurrent-layers 2 --batch 1
     [ "$status" -eq 0 ]
-    [ "${#lines[@]}" -eq 13 ]
+    [ "${#lines[@]}" -eq 14 ]
     [[ "${lines[2]}" == "| paper-xl | "* ]]
-    [[ "${lines[12]}" == "| paper-feedback | "* ]]
+    [[ "${lines[13]}" == "| paper-feedback | "* ]]
 }
 
 @test "arms are listed, and unknown ones refused" {
