@@ -17,6 +17,7 @@ static const struct {
     {"no-memories", "--xl-memories-dropout 1", "every segment starts without memories"},
     {"one-block", "--segment-blocks 1", "no backpropagation through the states"},
     {"gate-keeps", "--state-gate-bias -3", "states that keep 95 % of themselves at first"},
+    {"package-scale", "--qk-logit-scale 0", "normalised queries and keys as the package scales them"},
     {"logit-scale-8", "--qk-logit-scale 8", "sharper attention of normalised queries and keys"},
     {"not-normalised", "--recurrent-qk-rmsnorm false", "recurrent layers without normalised queries and keys"},
     {"memformer", "--state-cell memformer", "states that attend to the block and forget by a bias"},

@@ -210,6 +210,17 @@ static void presets_are_valid(void **state)
     brt_config_close(config);
 }
 
+static void the_preset_reference_is_the_packages_model(void **state)
+{
+    (void)state;
+    brt_config *config;
+    assert_ok(brt_config_create(&config));
+    assert_ok(brt_config_preset(config, "reference"));
+    assert_ok(brt_config_check(config));
+    expect_values(config, "{\"qk_logit_scale\": 0, \"state_gate_bias\": 0, \"position_encoding\": \"xpos\"}");
+    brt_config_close(config);
+}
+
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
 static void every_key_is_written_and_read(void **state)
@@ -404,6 +415,7 @@ int main(void)
         cmocka_unit_test(defaults_follow_the_other_arguments),
         cmocka_unit_test(defaults_follow_later_changes),
         cmocka_unit_test(presets_are_valid),
+        cmocka_unit_test(the_preset_reference_is_the_packages_model),
         cmocka_unit_test(every_key_is_written_and_read),
         cmocka_unit_test(integers_are_told_as_numbers_and_lists_as_lengths),
         cmocka_unit_test(wrong_values_are_refused),
