@@ -7,15 +7,7 @@ import re
 import struct
 import sys
 
-
-def load(path):
-    content = open(path, "rb").read()
-    size = struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8:8 + size])
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        yield name, (entry["dtype"], entry["shape"], content[8 + size + begin:8 + size + end])
+from tensors import load
 
 
 def save(path, tensors):

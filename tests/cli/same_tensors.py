@@ -7,25 +7,18 @@ Every tensor of EXPECTED must be in ACTUAL: values within 2e-5, gradients within
 has the losses of two calls, ACTUAL those of the two as one call: its gradient is half of the expected one."""
 import argparse
 import array
-import json
 import math
-import struct
 import sys
+
+from tensors import load
 
 VALUE_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE = 1e-4
 GRADIENT_FLOOR = 1e-6  # below, a gradient is rounding
 
 
-def load(path):
-    content = open(path, "rb").read()
-    size = struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8:8 + size])
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] == "F32":
-            yield name, (entry["shape"], array.array("f", content[8 + size + begin:8 + size + end]))
+def load_floats(path):
+    return {name: (shape, array.array("f", data)) for name, (dtype, shape, data) in load(path) if dtype == "F32"}
 
 
 def difference(name, expected, actual):
@@ -65,7 +58,7 @@ def main():
     parser.add_argument("--without-gradients", action="store_true")
     parser.add_argument("--halved", action="store_true")
     options = parser.parse_args()
-    problems = list(compare(dict(load(options.expected)), dict(load(options.actual)), options))
+    problems = list(compare(load_floats(options.expected), load_floats(options.actual), options))
     for name, problem in problems:
         print(f"{options.expected}: {name} {problem}")
     return 1 if problems else 0
