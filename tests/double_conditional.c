@@ -88,19 +88,13 @@ static void run(fixture *f, bool everything, real *sum)
 
 /* ---- the same, plainly ---------------------------------------------------------------------------------------- */
 
-static int descending(const void *a, const void *b)
-{
-    real x = *(const real *)a, y = *(const real *)b;
-    return (x < y) - (x > y);
-}
-
 /* The threshold and the weights of a row's tokens. */
 static double weigh_row(const fixture *f, size_t row, double *weight)
 {
     real sorted[time];
     size_t saturated;
     memcpy(sorted, f->before + row * time, sizeof sorted);
-    qsort(sorted, time, sizeof *sorted, descending);
+    brt_sort_descending(time, sorted);
     double a = brt_coordinate_descent(time, sorted, -(double)INFINITY, soft_wanted, epsilon, &saturated);
     for (size_t t = 0; t < time; t++)
         weight[t] = exp(fmin(f->scores[row * time + t] + a, 0) / epsilon);

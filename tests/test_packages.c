@@ -152,12 +152,6 @@ static void descend(const brt_tensor_info *scores, size_t first, size_t n, const
         out[i] = (float)exp(fmin((double)at(scores, first + i) + a, 0) / epsilon);
 }
 
-static int descending(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
-}
-
 /* The weights of n scores in the limit. */
 static void solve(const brt_tensor_info *scores, size_t first, size_t n, const brt_tensor_info *settings, float *out)
 {
@@ -165,7 +159,7 @@ static void solve(const brt_tensor_info *scores, size_t first, size_t n, const b
     size_t saturated;
     for (size_t i = 0; i < n; i++)
         out[i] = at(scores, first + i);
-    qsort(out, n, sizeof *out, descending);
+    brt_sort_descending(n, out);
     double a = brt_coordinate_descent(n, out, -INFINITY, (double)at(settings, 0), epsilon, &saturated);
     for (size_t i = 0; i < n; i++)
         out[i] = (float)exp(fmin((double)at(scores, first + i) + a, 0) / epsilon);

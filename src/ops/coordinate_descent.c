@@ -14,6 +14,17 @@ static double log_add(double log_sum, double term)
     return term + log1p(exp(log_sum - term));
 }
 
+static int descending(const void *a, const void *b)
+{
+    real x = *(const real *)a, y = *(const real *)b;
+    return (x < y) - (x > y);
+}
+
+void brt_sort_descending(size_t count, real *scores)
+{
+    qsort(scores, count, sizeof *scores, descending);
+}
+
 double brt_coordinate_descent(size_t count, const real *largest, double log_rest, double k, double epsilon,
                               size_t *saturated)
 {
@@ -42,12 +53,6 @@ typedef struct pricing {
     brt_tensor *sorted; /* [batch, n], of forward alone */
 } pricing;
 
-static int descending(const void *a, const void *b)
-{
-    real x = *(const real *)a, y = *(const real *)b;
-    return (x < y) - (x > y);
-}
-
 static void price_row(const pricing *how, const real *scores, real *sorted, real *out)
 {
     size_t n = how->n, k = how->k, saturated;
@@ -56,7 +61,7 @@ static void price_row(const pricing *how, const real *scores, real *sorted, real
         return;
     double soft_k = fmin((double)k * 9 / 8, (double)(k + n) / 2);
     memcpy(sorted, scores, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, descending);
+    brt_sort_descending(n, sorted);
     out[BRT_PRICE_THRESHOLD] = (sorted[k - 1] + sorted[k]) / 2;
     out[BRT_PRICE_A] = (real)brt_coordinate_descent(n, sorted, -(double)INFINITY, soft_k, how->epsilon, &saturated);
 }

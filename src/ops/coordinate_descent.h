@@ -16,6 +16,9 @@
 double brt_coordinate_descent(size_t count, const real *largest, double log_rest, double k, double epsilon,
                               size_t *saturated);
 
+/* Puts scores into the order that the solver wants. */
+void brt_sort_descending(size_t count, real *scores);
+
 enum { BRT_PRICE_THRESHOLD, BRT_PRICE_A, BRT_PRICE_NUMBERS };
 /* What tokens must score to be among the k best, from a block to the next: scores [batch, n, 1] -> [batch, 1, 2], of
  * each row the threshold, half way between the k-th largest score and the next, and a of the soft choice of 9/8 k (less

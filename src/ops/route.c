@@ -146,12 +146,6 @@ static void choose_all(job *j)
 
 /* ---- weights, for the backward pass ------------------------------------------------------------------------- */
 
-static int descending(const void *a, const void *b)
-{
-    real x = *(const real *)a, y = *(const real *)b;
-    return (x < y) - (x > y);
-}
-
 static void sort_task(void *context, size_t route, int thread)
 {
     const job *j = context;
@@ -159,7 +153,7 @@ static void sort_task(void *context, size_t route, int thread)
     real *sorted = j->sorted + route * count;
     (void)thread;
     memcpy(sorted, j->candidates + route * count, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, descending);
+    brt_sort_descending(count, sorted);
 }
 
 /* No other score is larger. */
