@@ -9,15 +9,6 @@ static brt_linear find_linear(const brt_parameters *parameters, size_t layer, co
     return brt_parameter_linear(brt_parameters_find(parameters, "layers.%zu.1.%s.weight", layer, name), NULL);
 }
 
-/* Which of the conditional layers, in ascending order, a layer is. */
-static size_t index_of(const brt_config *config, size_t layer)
-{
-    size_t index = 0;
-    for (size_t i = 0; i < config->conditional_ff_layers.count; i++)
-        index += (size_t)config->conditional_ff_layers.layer[i] < layer + 1;
-    return index;
-}
-
 void brt_conditional_ff_bind(brt_conditional_ff *ff, const brt_parameters *parameters, const brt_config *config,
                              size_t layer)
 {
@@ -25,7 +16,7 @@ void brt_conditional_ff_bind(brt_conditional_ff *ff, const brt_parameters *param
     if (!brt_config_is_conditional(config, layer))
         return;
     *ff = (brt_conditional_ff){
-        .index = index_of(config, layer),
+        .index = brt_config_rank(&config->conditional_ff_layers, layer),
         .tokens = (size_t)config->conditional_ff_tokens,
         .width = (size_t)config->block_width,
         .router = find_linear(parameters, layer, "router"),

@@ -111,6 +111,8 @@ double brt_config_logit_scale(const brt_config *config, bool normalised);
 bool brt_config_learns_compression(const brt_config *config);
 /* Likewise of a light feed-forward: int(dim * light_ff_mult * 2 / 3). */
 size_t brt_config_light_ff_inner(const brt_config *config);
+/* How many of the listed layers, counted from 1, come before layer (from 0). */
+size_t brt_config_rank(const brt_layer_list *list, size_t layer);
 /* Whether layer (from 0) has a routed memory. */
 bool brt_config_is_routed(const brt_config *config, size_t layer);
 /* Whether its feed-forward is for chosen tokens only. */

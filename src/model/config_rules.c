@@ -67,6 +67,16 @@ static double hidden_width(const brt_config *config)
     return config->arithmetic == BRT_ARITHMETIC_PAPER ? round(width) : floor(width * 2 / 3);
 }
 
+/* The width of a feed-forward, `kind` ("light " or nothing), that the argument `name` gives. */
+static brt_status check_width(const brt_config *config, const char *name, double mult, const char *kind, double width)
+{
+    if (width >= 1 && width <= INT32_MAX / 2)
+        return BRT_OK;
+    return BRT_FAIL(BRT_ERROR_CONFIG,
+                    "\"%s\" (%g) times \"dim\" (%lld) gives a %sfeed-forward width of %g; it must lie between 1 and %d",
+                    name, mult, (long long)config->dim, kind, width, INT32_MAX / 2);
+}
+
 static brt_status check_sizes(const brt_config *config)
 {
     if (config->depth > BRT_MAX_DEPTH)
@@ -87,13 +97,7 @@ static brt_status check_sizes(const brt_config *config)
     if (!(fabs(config->state_gate_bias) <= 100))
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"state_gate_bias\" is %g; it must lie between -100 and 100",
                         config->state_gate_bias);
-    double inner = hidden_width(config);
-    if (!(inner >= 1 && inner <= INT32_MAX / 2))
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"ff_mult\" (%g) times \"dim\" (%lld) gives a feed-forward width of %g; it must lie between 1 "
-                        "and %d",
-                        config->ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
-    return BRT_OK;
+    return check_width(config, "ff_mult", config->ff_mult, "", hidden_width(config));
 }
 
 static brt_status check_compression(const brt_config *config)
@@ -145,13 +149,7 @@ static brt_status check_conditional(const brt_config *config)
     if (config->conditional_ff_tokens > config->block_width)
         return BRT_FAIL(BRT_ERROR_CONFIG, "\"conditional_ff_tokens\" is %lld; a block has block_width (%lld) tokens",
                         (long long)config->conditional_ff_tokens, (long long)config->block_width);
-    double inner = light_hidden_width(config);
-    if (!(inner >= 1 && inner <= INT32_MAX / 2))
-        return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"light_ff_mult\" (%g) times \"dim\" (%lld) gives a light feed-forward width of %g; it must lie "
-                        "between 1 and %d",
-                        config->light_ff_mult, (long long)config->dim, inner, INT32_MAX / 2);
-    return BRT_OK;
+    return check_width(config, "light_ff_mult", config->light_ff_mult, "light ", light_hidden_width(config));
 }
 
 /* What the paper has alone is left at its default. */
@@ -216,6 +214,14 @@ static bool is_listed(const brt_layer_list *list, size_t layer)
         if ((size_t)list->layer[i] == layer + 1)
             return true;
     return false;
+}
+
+size_t brt_config_rank(const brt_layer_list *list, size_t layer)
+{
+    size_t before = 0;
+    for (size_t i = 0; i < list->count; i++)
+        before += (size_t)list->layer[i] < layer + 1;
+    return before;
 }
 
 bool brt_config_is_routed(const brt_config *config, size_t layer)

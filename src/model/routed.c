@@ -58,19 +58,10 @@ static brt_linear find_linear(const brt_parameters *parameters, size_t layer, co
                   : none;
 }
 
-/* Which of the routed layers, in ascending order, a layer is. */
-static size_t ring_of(const brt_config *config, size_t layer)
-{
-    size_t ring = 0;
-    for (size_t i = 0; i < config->routed_layers.count; i++)
-        ring += (size_t)config->routed_layers.layer[i] < layer + 1;
-    return ring;
-}
-
 void brt_router_bind(brt_router *router, const brt_parameters *parameters, const brt_config *config, size_t layer)
 {
     *router = (brt_router){
-        .ring = ring_of(config, layer),
+        .ring = brt_config_rank(&config->routed_layers, layer),
         .routes = (size_t)config->routes,
         .heads = (size_t)(config->heads / config->routes),
         .dim = (size_t)config->dim_head,
