@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 typedef struct info_arguments {
-    const char *preset, *config;
+    const char *preset, *config, *dtype;
     size_t batch, segment_blocks;
     bool json;
 } info_arguments;
@@ -21,6 +21,7 @@ static const cli_option options[] = {
     CLI_MODEL_SOURCES(info_arguments),
     {"batch", 0, CLI_SIZE, FIELD(batch), "N", "rows trained together, for the memory of training"},
     {"segment-blocks", 0, CLI_SIZE, FIELD(segment_blocks), "N", "blocks of backpropagation, likewise"},
+    {"dtype", 0, CLI_CHOICE, FIELD(dtype), "f32|bf16", "the products of training, likewise"},
     CLI_JSON(info_arguments),
     CLI_END,
 };
@@ -28,7 +29,8 @@ static const cli_option options[] = {
 static void set_defaults(void *arguments)
 {
     brt_trainer_options trainer = brt_trainer_options_init();
-    *(info_arguments *)arguments = (info_arguments){.batch = trainer.rows, .segment_blocks = trainer.segment_blocks};
+    *(info_arguments *)arguments = (info_arguments){
+        .dtype = trainer.dtype, .batch = trainer.rows, .segment_blocks = trainer.segment_blocks};
 }
 
 typedef enum part {
@@ -110,6 +112,7 @@ static brt_status measure(description *d, const info_arguments *a)
     size_t segment = (size_t)brt_config_get(brt_model_config(d->model), "max_seq_len");
     trainer.rows = a->batch;
     trainer.segment_blocks = a->segment_blocks;
+    trainer.dtype = a->dtype;
     CLI_TRY(count_parameters(d));
     CLI_TRY(brt_model_measure(d->model, 2 * segment, segment, &d->costs));
     brt_status status = brt_trainer_measure(d->model, &trainer, &d->training_bytes);
@@ -178,8 +181,8 @@ static brt_status print_text(const description *d, const info_arguments *a)
     if (c->routed_bytes)
         printf("  of routed memories       %s when they are full\n", cli_bytes(c->routed_bytes));
     if (d->training_bytes)
-        printf("memory of training         %s beside the weights, with %zu rows of %zu blocks\n",
-               cli_bytes(d->training_bytes), a->batch, a->segment_blocks);
+        printf("memory of training         %s beside the weights, with %zu rows of %zu blocks in %s\n",
+               cli_bytes(d->training_bytes), a->batch, a->segment_blocks, a->dtype);
     else
         printf("memory of training         a quantized model cannot be trained\n");
     printf("weights read per token     %s when generating\n", cli_bytes(c->decode_bytes_per_token));

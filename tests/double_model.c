@@ -86,9 +86,8 @@ static void want_gradients(fixture *f)
         brt_tensor *tensor = &parameters->items[i].tensor;
         tensor->gradient = f->gradient + (tensor->data - parameters->memory);
         tensor->wants_gradient = tensor->has_gradient = true;
-        if (parameters->items[i].matrix)
-            assert_ok(brt_matrix_enable_training(parameters->items[i].matrix, false));
     }
+    assert_ok(brt_parameters_enable(parameters, false, true));
 }
 
 /* Every third target is ignored. */

@@ -146,7 +146,7 @@ static inline void open_input(check *k, const brt_kernels *kernels, size_t i)
     k->gradient[i] = zeros(k->count[i]);
     if (k->dims[i] == 2) {
         assert_ok(brt_matrix_create(&k->matrix[i], kernels, in->shape[0], in->shape[1], k->x[i]));
-        assert_ok(brt_matrix_enable_training(k->matrix[i], false));
+        assert_ok(brt_matrix_enable(k->matrix[i], false, true));
     }
 }
 

@@ -196,7 +196,6 @@ static void take_parameter(brt_model *model, oracle *o, const char *prefix, cons
         return;
     parameter->tensor.gradient = gradient_of(o, name);
     parameter->tensor.wants_gradient = parameter->tensor.has_gradient = true;
-    assert_ok(brt_matrix_enable_training(parameter->matrix, false));
 }
 
 static brt_model *make_conditional(oracle *o)
@@ -213,7 +212,7 @@ static brt_model *make_conditional(oracle *o)
     brt_model *model = make_model(json);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         take_parameter(model, o, "layers.0.1", names[i], true);
-    brt_parameters_refresh(&model->parameters, 1);
+    assert_ok(brt_parameters_enable(&model->parameters, false, true));
     return model;
 }
 
@@ -288,7 +287,7 @@ static brt_model *make_memformer(oracle *o)
     fill(model, "state_out_to_gate.weight", 0);
     for (size_t i = 0; i < dim; i++)
         parameter_of(model, "state_out_to_gate.weight")->data[i * dim + i] = 1;
-    brt_parameters_refresh(&model->parameters, 1);
+    assert_ok(brt_parameters_enable(&model->parameters, false, false));
     return model;
 }
 

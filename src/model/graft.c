@@ -125,7 +125,6 @@ brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_c
         brt_model_close(model);
         return status;
     }
-    brt_parameters_refresh(&model->parameters, 1);
     *out = model;
     return BRT_OK;
 }

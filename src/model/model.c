@@ -69,7 +69,7 @@ static brt_status build(brt_model *model, brt_choose_precision *choose, const vo
     const brt_config *config = &model->config;
     BRT_TRY(brt_kernels_select(&model->kernels));
     BRT_TRY(brt_parameters_create(&model->parameters, config, choose, context));
-    BRT_TRY(brt_parameters_pack(&model->parameters, model->kernels));
+    BRT_TRY(brt_parameters_create_matrices(&model->parameters, model->kernels));
     BRT_TRY(brt_positions_create(&model->positions, config, &model->parameters, brt_carried_keys(config)));
     BRT_TRY(create_compressors(model));
     model->layers = calloc(model->depth, sizeof *model->layers);
@@ -115,7 +115,6 @@ brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t 
     brt_model *model;
     BRT_TRY(brt_model_allocate(&model, config, NULL, NULL));
     brt_parameters_initialise(&model->parameters, seed);
-    brt_parameters_refresh(&model->parameters, 1);
     *out = model;
     return BRT_OK;
 }

@@ -28,7 +28,7 @@ struct brt_model {
 };
 
 /* A model with its parameters allocated but not set, in the precisions that are chosen (NULL: F32); the configuration is
- * checked and copied. Set them, then call brt_parameters_refresh. */
+ * checked and copied. Set them before anything reads the model. */
 brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
                               const void *context);
 

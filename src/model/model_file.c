@@ -202,9 +202,7 @@ static brt_status read_model(brt_model **out, const brt_config *config, const br
 {
     choice as_in_file = {file, find_prefix(file, config)};
     BRT_TRY(brt_model_allocate(out, config, choose_as_in_file, &as_in_file));
-    BRT_TRY(read_parameters(*out, file, as_in_file.prefix));
-    brt_parameters_refresh(&(*out)->parameters, 1);
-    return BRT_OK;
+    return read_parameters(*out, file, as_in_file.prefix);
 }
 
 /* The weights file is opened, and its header checked, before anything is allocated for it. */

@@ -6,6 +6,7 @@
 #include "../base/size.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +83,7 @@ static brt_status allocate(brt_parameters *parameters)
 {
     BRT_TRY(place(parameters));
     size_t bytes = parameters->total * sizeof(real);
-    BRT_TRY(brt_memory_check(2 * (uint64_t)bytes, "parameters and their packed copies"));
+    BRT_TRY(brt_memory_check(bytes, "parameters"));
     parameters->memory = aligned_alloc(64, brt_ceil_div(bytes, 64) * 64);
     if (!parameters->memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of parameters", bytes);
@@ -161,7 +162,7 @@ brt_table brt_parameter_table(brt_parameter *rows)
 
 /* ---- packed forms --------------------------------------------------------------------------------------- */
 
-brt_status brt_parameters_pack(brt_parameters *parameters, const brt_kernels *kernels)
+brt_status brt_parameters_create_matrices(brt_parameters *parameters, const brt_kernels *kernels)
 {
     for (size_t i = 0; i < parameters->count; i++) {
         brt_parameter *item = &parameters->items[i];
@@ -170,6 +171,30 @@ brt_status brt_parameters_pack(brt_parameters *parameters, const brt_kernels *ke
                                       item->tensor.data));
     }
     return BRT_OK;
+}
+
+static pthread_mutex_t enabling = PTHREAD_MUTEX_INITIALIZER;
+
+brt_status brt_parameters_enable(const brt_parameters *parameters, bool bf16, bool gradients)
+{
+    brt_status status = BRT_OK;
+    pthread_mutex_lock(&enabling);
+    for (size_t i = 0; i < parameters->count && status == BRT_OK; i++)
+        if (parameters->items[i].matrix)
+            status = brt_matrix_enable(parameters->items[i].matrix, bf16, gradients);
+    pthread_mutex_unlock(&enabling);
+    return status;
+}
+
+uint64_t brt_parameters_enabling_bytes(const brt_parameters *parameters, bool bf16, bool gradients)
+{
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&enabling);
+    for (size_t i = 0; i < parameters->count; i++)
+        if (parameters->items[i].matrix)
+            bytes += brt_matrix_enabling_bytes(parameters->items[i].matrix, bf16, gradients);
+    pthread_mutex_unlock(&enabling);
+    return bytes;
 }
 
 static void refresh_task(void *context, size_t task, int thread)

@@ -50,8 +50,13 @@ typedef brt_precision brt_choose_precision(const void *context, const brt_parame
 brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *config, brt_choose_precision *choose,
                                  const void *context);
 void brt_parameters_close(brt_parameters *parameters);
-/* Packed forms of the linear weights in F32, to be refreshed when the weights have been set. */
-brt_status brt_parameters_pack(brt_parameters *parameters, const brt_kernels *kernels);
+/* What multiplies with the weights in F32. */
+brt_status brt_parameters_create_matrices(brt_parameters *parameters, const brt_kernels *kernels);
+/* Packs them, once set, for products in f32 or bf16 and, if asked for, their gradients: whoever is going to multiply says
+ * so. Streams in different threads may. */
+brt_status brt_parameters_enable(const brt_parameters *parameters, bool bf16, bool gradients);
+/* Bytes that enabling will take. */
+uint64_t brt_parameters_enabling_bytes(const brt_parameters *parameters, bool bf16, bool gradients);
 /* Every packed weight anew, on `threads` threads. */
 void brt_parameters_refresh(const brt_parameters *parameters, int threads);
 /* The parameter "PREFIX.NAME"; NULL if there is none. */

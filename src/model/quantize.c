@@ -82,7 +82,6 @@ brt_status brt_model_quantize(brt_model **out, const brt_model *model, const cha
         brt_model_close(copy);
         return status;
     }
-    brt_parameters_refresh(&copy->parameters, 1);
     *out = copy;
     return BRT_OK;
 }

@@ -75,10 +75,12 @@ void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container,
         how.window = 1;
         how.first_query = first;
         how.log_sum_exp = log_sum_exp;
+        brt_op_attention(tape, query, keys->key, keys->value, &how, heard);
     } else {
         query = container->arithmetic->state->queries(tape, container, normalised, false);
+        brt_op_attention(tape, query, keys->key, keys->value, &how, heard);
+        brt_tape_forget(tape, query);
     }
-    brt_op_attention(tape, query, keys->key, keys->value, &how, heard);
 }
 
 brt_tensor *brt_state_token_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised)
@@ -96,6 +98,9 @@ static void attend_to_tokens(brt_tape *tape, const brt_state_container *containe
     raw[parts++] = block;
     brt_keys keys = brt_op_keys(tape, parts, raw, container->key_heads, container->from_state_k_scale, NULL);
     brt_op_attention(tape, query, keys.key, keys.value, how, out);
+    brt_tape_forget(tape, query);
+    brt_tape_forget(tape, keys.key);
+    brt_tape_forget(tape, keys.value);
 }
 
 void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *memory,
@@ -147,5 +152,7 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
     brt_tensor *heard = container->forget_bias ? hear_as_one(tape, container, view, &own, query, memory, block)
                                                : hear_apart(tape, container, view, &own, query, memory, block);
     brt_tape_forget(tape, view->normalised);
+    brt_tape_forget(tape, own.key);
+    brt_tape_forget(tape, own.value);
     return brt_state_update(tape, container, heard, view->state);
 }

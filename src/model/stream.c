@@ -99,7 +99,9 @@ static brt_status allocate(brt_stream *stream)
     place_arrays(stream, &count);
     if (count.overflow)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "a stream of %zu rows is larger than a machine can address", stream->rows);
-    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape), "a stream's memory"));
+    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape) +
+                                 brt_parameters_enabling_bytes(&stream->model->parameters, false, false),
+                             "a stream's memory"));
     stream->memory_bytes = count.used;
     if (stream->memory_bytes) {
         stream->memory = aligned_alloc(64, stream->memory_bytes);
@@ -180,6 +182,8 @@ brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_s
     brt_status status = create(&stream, model, options);
     if (status == BRT_OK)
         status = allocate(stream);
+    if (status == BRT_OK)
+        status = brt_parameters_enable(&model->parameters, false, false);
     if (status == BRT_OK)
         status = brt_tape_commit(stream->tape);
     if (status == BRT_OK) {

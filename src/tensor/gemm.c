@@ -93,18 +93,6 @@ static size_t packed_bytes(const brt_kernels *kernels, const packed *b, bool bf1
     return brt_ceil_div(block_offset(kernels, b, bf16, b->inner) * sizeof(real), 64) * 64;
 }
 
-static brt_status make_packed(brt_matrix *matrix, bool bf16, product_kind kind)
-{
-    packed *b = &matrix->copies[bf16][kind];
-    if (b->data)
-        return BRT_OK;
-    b->data = aligned_alloc(64, packed_bytes(matrix->kernels, b, bf16));
-    if (!b->data)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a packed weight of %zu x %zu", matrix->out, matrix->in);
-    memset(b->data, 0, packed_bytes(matrix->kernels, b, bf16));
-    return BRT_OK;
-}
-
 static void repack(const brt_matrix *matrix, bool bf16, product_kind kind)
 {
     const packed *b = &matrix->copies[bf16][kind];
@@ -115,6 +103,19 @@ static void repack(const brt_matrix *matrix, bool bf16, product_kind kind)
         pack(matrix->kernels, bf16, k, b->columns, matrix->weight + i * row, row, column,
              b->data + block_offset(matrix->kernels, b, bf16, i));
     }
+}
+
+static brt_status make_packed(brt_matrix *matrix, bool bf16, product_kind kind)
+{
+    packed *b = &matrix->copies[bf16][kind];
+    if (b->data)
+        return BRT_OK;
+    b->data = aligned_alloc(64, packed_bytes(matrix->kernels, b, bf16));
+    if (!b->data)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a packed weight of %zu x %zu", matrix->out, matrix->in);
+    memset(b->data, 0, packed_bytes(matrix->kernels, b, bf16));
+    repack(matrix, bf16, kind);
+    return BRT_OK;
 }
 
 brt_status brt_matrix_create(brt_matrix **out, const brt_kernels *kernels, size_t rows, size_t columns,
@@ -128,24 +129,16 @@ brt_status brt_matrix_create(brt_matrix **out, const brt_kernels *kernels, size_
         matrix->copies[bf16][x_weight_t] = (packed){.inner = columns, .columns = rows};
         matrix->copies[bf16][dy_weight] = (packed){.inner = rows, .columns = columns};
     }
-    brt_status status = make_packed(matrix, false, x_weight_t);
-    if (status != BRT_OK) {
-        brt_matrix_close(matrix);
-        return status;
-    }
     *out = matrix;
     return BRT_OK;
 }
 
-brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16)
+brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients)
 {
     if (bf16 && !brt_kernels_have_bf16(matrix->kernels))
         return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this processor has no products of bf16 numbers: train in f32");
-    if (bf16)
-        BRT_TRY(make_packed(matrix, true, x_weight_t));
-    BRT_TRY(make_packed(matrix, bf16, dy_weight));
-    brt_matrix_refresh(matrix);
-    return BRT_OK;
+    BRT_TRY(make_packed(matrix, bf16, x_weight_t));
+    return gradients ? make_packed(matrix, bf16, dy_weight) : BRT_OK;
 }
 
 void brt_matrix_refresh(brt_matrix *matrix)
@@ -167,11 +160,11 @@ void brt_matrix_close(brt_matrix *matrix)
     free(matrix);
 }
 
-size_t brt_matrix_training_bytes(const brt_matrix *matrix, bool bf16)
+size_t brt_matrix_enabling_bytes(const brt_matrix *matrix, bool bf16, bool gradients)
 {
     const packed *forward = &matrix->copies[bf16][x_weight_t], *backward = &matrix->copies[bf16][dy_weight];
     return (forward->data ? 0 : packed_bytes(matrix->kernels, forward, bf16)) +
-           (backward->data ? 0 : packed_bytes(matrix->kernels, backward, bf16));
+           (backward->data || !gradients ? 0 : packed_bytes(matrix->kernels, backward, bf16));
 }
 
 /* ---- rows times a weight --------------------------------------------------------------------------------------- */

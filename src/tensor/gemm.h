@@ -1,5 +1,6 @@
 /* Matrix products with weights. A weight is [out, in], as PyTorch's Linear has it. Products read it in their own order,
- * in panels (kernels/packed.h): one copy is for the forward product, one for the gradient of its input.
+ * in panels (kernels/packed.h): one copy is for the forward product, one for the gradient of its input, each in f32 or
+ * bf16. Only what somebody asks for is made.
  *
  * Products are cut into tasks by shape alone, and an element of a product is the same sequence of multiply-adds whatever
  * the number of rows: results are bit-identical for any number of threads, and for any split of the rows. */
@@ -11,17 +12,17 @@
 #include "../kernels/kernels.h"
 
 typedef struct brt_matrix brt_matrix;
-/* weight [out, in] stays the caller's and must outlive the matrix. */
+/* weight [out, in] stays the caller's and must outlive the matrix, which can multiply once it is enabled. */
 brt_status brt_matrix_create(brt_matrix **matrix, const brt_kernels *kernels, size_t out, size_t in,
                              const real *weight);
 void brt_matrix_close(brt_matrix *matrix);
-/* Before the first gradient in f32, and before the first product of any kind in bf16, which is BRT_ERROR_UNSUPPORTED
- * where the processor has no products of bf16. */
-brt_status brt_matrix_enable_training(brt_matrix *matrix, bool bf16);
+/* Packs the weights for forward products in f32 or bf16 and, for a trainer, for gradients of the input; what is packed
+ * stays so. BRT_ERROR_UNSUPPORTED in bf16 where the processor has no products of it. */
+brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */
 void brt_matrix_refresh(brt_matrix *matrix);
 /* Bytes that enabling will take; 0 once it is enabled. */
-size_t brt_matrix_training_bytes(const brt_matrix *matrix, bool bf16);
+size_t brt_matrix_enabling_bytes(const brt_matrix *matrix, bool bf16, bool gradients);
 
 /* In bf16 (8 bits of exponent, 8 of precision) both operands of a product are rounded, and the sums are f32. */
 

@@ -364,7 +364,35 @@ static void release_outputs(brt_tape *tape, brt_node *node)
     }
 }
 
-static bool reaches_a_loss(const brt_node *node)
+static bool reaches_loss(const brt_node *node)
+{
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
+        if (node->out[i] && node->out[i]->reaches_loss)
+            return true;
+    return node->op->starts_backward;
+}
+
+/* Keeps the nodes that a loss depends on. */
+static void drop_unneeded(brt_tape *tape)
+{
+    size_t kept = tape->node_count;
+    for (size_t index = tape->node_count; index-- > 0;) {
+        brt_node *node = tape->nodes[index];
+        if (!reaches_loss(node)) {
+            release_outputs(tape, node);
+            continue;
+        }
+        for (int i = 0; i < BRT_MAX_INPUTS; i++)
+            if (node->in[i])
+                node->in[i]->reaches_loss = true;
+        tape->nodes[--kept] = node;
+    }
+    tape->node_count -= kept;
+    if (kept > 0)
+        memmove(tape->nodes, tape->nodes + kept, tape->node_count * sizeof *tape->nodes);
+}
+
+static bool has_gradient(const brt_node *node)
 {
     for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
         if (node->out[i] && node->out[i]->has_gradient)
@@ -408,9 +436,11 @@ static void run_backward(brt_tape *tape, brt_node *node)
 
 void brt_tape_backward(brt_tape *tape)
 {
+    if (tape->status == BRT_OK)
+        drop_unneeded(tape);
     while (tape->node_count > 0 && tape->status == BRT_OK) {
         brt_node *node = tape->nodes[--tape->node_count];
-        if (reaches_a_loss(node))
+        if (has_gradient(node))
             run_backward(tape, node);
         release_outputs(tape, node);
     }

@@ -24,6 +24,7 @@ typedef struct brt_tensor {
     unsigned producers;  /* nodes that write (a part of) it; freed when backward has passed the last */
     struct brt_node *maker; /* the last recorded one of them */
     bool forgotten;         /* its memory was given back: maker computes it again for backward */
+    bool reaches_loss;      /* known when backward begins */
     size_t data_offset, gradient_offset; /* in the workspace; BRT_WORKSPACE_NONE when elsewhere */
 } brt_tensor;
 
@@ -104,8 +105,8 @@ void brt_tape_forget(brt_tape *tape, brt_tensor *tensor);
 /* Frees everything made so far: for inference, layer by layer. Not while recording. */
 void brt_tape_rewind(brt_tape *tape);
 
-/* Runs every recorded node's backward in reverse, freeing memory as it goes, then empties the tape. Nodes whose output
- * no loss depends on are passed over. */
+/* Runs every recorded node's backward in reverse, freeing memory as it goes, then empties the tape. Outputs that no loss
+ * depends on, as what a segment leaves to the next, are freed first. */
 void brt_tape_backward(brt_tape *tape);
 /* Empties the tape without a backward pass. */
 void brt_tape_reset(brt_tape *tape);

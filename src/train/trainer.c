@@ -232,12 +232,8 @@ static uint64_t optimizer_bytes(const brt_trainer *trainer)
 
 static uint64_t bytes_of(const brt_trainer *trainer)
 {
-    uint64_t packed = 0;
-    for (size_t i = 0; i < trainer->model->parameters.count; i++)
-        if (trainer->model->parameters.items[i].matrix)
-            packed += brt_matrix_training_bytes(trainer->model->parameters.items[i].matrix,
-                                                uses_bf16(&trainer->options));
-    return brt_tape_bytes(trainer->record) + optimizer_bytes(trainer) + packed +
+    return brt_tape_bytes(trainer->record) + optimizer_bytes(trainer) +
+           brt_parameters_enabling_bytes(&trainer->model->parameters, uses_bf16(&trainer->options), true) +
            2 * trainer->carry.count * sizeof(real) +
            brt_routed_bytes(&trainer->model->config, trainer->options.rows, kept_blocks(trainer)) +
            (trainer->options.recompute ? brt_replay_bytes(&trainer->carry, trainer->options.segment_blocks) : 0);
@@ -275,14 +271,6 @@ static brt_status check_memory(const brt_trainer *trainer)
     return BRT_OK;
 }
 
-static brt_status enable_training(const brt_model *model, bool bf16)
-{
-    for (size_t i = 0; i < model->parameters.count; i++)
-        if (model->parameters.items[i].matrix)
-            BRT_TRY(brt_matrix_enable_training(model->parameters.items[i].matrix, bf16));
-    return BRT_OK;
-}
-
 static brt_status finish(brt_trainer *trainer)
 {
     const brt_trainer_options *options = &trainer->options;
@@ -294,7 +282,7 @@ static brt_status finish(brt_trainer *trainer)
     trainer->optimizer.epsilon = options->epsilon;
     trainer->optimizer.weight_decay = options->weight_decay;
     trainer->optimizer.clip = options->clip;
-    BRT_TRY(enable_training(trainer->model, uses_bf16(options)));
+    BRT_TRY(brt_parameters_enable(&trainer->model->parameters, uses_bf16(options), true));
     BRT_TRY(brt_tape_commit(trainer->record));
     if (options->profile)
         brt_tape_take_times(trainer->record);
