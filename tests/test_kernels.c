@@ -233,11 +233,14 @@ static void check_geglu_backward(void)
     for EACH (inner, lengths) {
         float *h = make_gates(rows, inner), *dy = make_random(rows * inner, -1, 1);
         float *dh = make(rows * 2 * inner), *want = make(rows * 2 * inner);
-        fast->geglu_backward(rows, inner, h, dy, dh);
-        plain->geglu_backward(rows, inner, h, dy, want);
+        float *y = make(rows * inner), *want_y = make(rows * inner);
+        fast->geglu_backward(rows, inner, h, dy, dh, y);
+        plain->geglu_backward(rows, inner, h, dy, want, want_y);
         expect_close("geglu_backward", rows * 2 * inner, dh, want, 3e-6);
-        fast->geglu_backward(rows, inner, h, dy, h);
+        expect_close("y of geglu_backward", rows * inner, y, want_y, 3e-6);
+        fast->geglu_backward(rows, inner, h, dy, h, dy);
         assert_memory_equal(h, dh, rows * 2 * inner * sizeof *h);
+        assert_memory_equal(dy, y, rows * inner * sizeof *y);
         free_buffers();
     }
 }

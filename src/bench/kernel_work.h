@@ -298,8 +298,8 @@ static work bench_geglu_forward(const brt_kernels *kernels, arrays *x)
 
 static work bench_geglu_backward(const brt_kernels *kernels, arrays *x)
 {
-    kernels->geglu_backward(rows, dim / 2, x->a, x->b, x->c);
-    return passes_over(rows * dim, 2.5);
+    kernels->geglu_backward(rows, dim / 2, x->a, x->b, x->c, x->b);
+    return passes_over(rows * dim, 3);
 }
 
 static work bench_rotary_forward(const brt_kernels *kernels, arrays *x)

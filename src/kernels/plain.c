@@ -317,7 +317,7 @@ static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
     }
 }
 
-static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh)
+static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh, real *y)
 {
     for (size_t r = 0; r < rows; r++) {
         const real *a = h + r * 2 * inner, *gate = a + inner;
@@ -326,6 +326,7 @@ static void geglu_backward(size_t rows, size_t inner, const real *h, const real 
             real value = a[i], g = gate[i], cumulative = normal_cumulative(g), d = dy[r * inner + i];
             da[i] = d * g * cumulative;
             dgate[i] = d * value * (cumulative + g * normal_density(g));
+            y[r * inner + i] = value * g * cumulative;
         }
     }
 }

@@ -150,15 +150,16 @@ static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
         }
 }
 
-static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh)
+static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh, real *y)
 {
-    for (size_t r = 0; r < rows; r++, h += 2 * inner, dh += 2 * inner, dy += inner)
+    for (size_t r = 0; r < rows; r++, h += 2 * inner, dh += 2 * inner, dy += inner, y += inner)
         for (size_t i = 0; i < inner; i += lanes) {
             size_t left = inner - i;
             vec a = vec_load_upto(h + i, left), gate = vec_load_upto(h + inner + i, left);
             vec d = vec_load_upto(dy + i, left), cumulative = normal_cumulative(gate);
             vec_store_upto(dh + i, left, d * gate * cumulative);
             vec_store_upto(dh + inner + i, left, d * a * (cumulative + gate * normal_density(gate)));
+            vec_store_upto(y + i, left, a * gate * cumulative);
         }
 }
 
