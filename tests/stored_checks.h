@@ -88,6 +88,25 @@ static void check_exp_sum(void)
     }
 }
 
+/* Of three rows one lies below its border, one above it and not at all, one has part of it below. */
+static void check_exp_below(void)
+{
+    for EACH (n, lengths) {
+        enum { rows = 3 };
+        const float least[rows] = {1, -INFINITY, -0.25f};
+        size_t x_stride = n + 1, y_stride = n + 2;
+        float *x = make_random(rows * x_stride, -9, 1), *y = make_random(rows * y_stride, -1, 1);
+        float *want = copy(rows * y_stride, y), sum[rows] = {0.5f, 1, 2}, want_sum[rows] = {0.5f, 1, 2};
+        if (n > 3)
+            x[3] = -INFINITY, x[2 * x_stride + 2] = NAN, x[2 * x_stride + 3] = -0.25f;
+        fast->exp_below(rows, n, 0.7f, least, x, x_stride, y, y_stride, sum);
+        plain->exp_below(rows, n, 0.7f, least, x, x_stride, want, y_stride, want_sum);
+        expect_close("exp_below", rows * y_stride, y, want, 3e-7);
+        expect_close("sums of exp_below", rows, sum, want_sum, 2e-6);
+        free_buffers();
+    }
+}
+
 static void check_collect_least(void)
 {
     for EACH (n, lengths)

@@ -1,10 +1,7 @@
-/* A long memory and what looks it up: the ring, the choice of the largest scores, the solver, the whole operation. */
+/* A long memory and what looks it up: the ring, the whole operation, exact recall. */
 #include "base/rng.h"
-#include "base/size.h"
-#include "ops/coordinate_descent.h"
 #include "ops/recall.h"
 #include "ops/route.h"
-#include "ops/top_scores.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,115 +40,6 @@ static const brt_kernels *chosen_kernels(void)
     const brt_kernels *kernels;
     assert_ok(brt_kernels_select(&kernels));
     return kernels;
-}
-
-/* ---- the solver --------------------------------------------------------------------------------------------- */
-
-static int descending(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
-}
-
-/* Coordinate descent as it is defined, step by step, from a = epsilon (log k - log n). */
-static double descend(size_t n, const float *scores, double k, double epsilon, int steps)
-{
-    double a = epsilon * (log(k) - log((double)n));
-    for (int step = 1; step < steps; step++) {
-        double most = -INFINITY, sum = 0;
-        for (size_t i = 0; i < n; i++)
-            most = fmax(most, fmin((double)scores[i], -a) / epsilon);
-        for (size_t i = 0; i < n; i++)
-            sum += exp(fmin((double)scores[i], -a) / epsilon - most);
-        a = epsilon * (log(k) - most - log(sum));
-    }
-    return a;
-}
-
-static double weight(float score, double a, double epsilon)
-{
-    return exp(fmin((double)score + a, 0) / epsilon);
-}
-
-static void check_solver(size_t n, double spread, double k, double epsilon)
-{
-    float *scores = draw(n, 3, spread);
-    size_t listed = brt_min_size(n, (size_t)ceil(k)), saturated, full = 0;
-    double slow = descend(n, scores, k, epsilon, 10000), rest = 0, sum = 0;
-    qsort(scores, n, sizeof *scores, descending);
-    for (size_t i = listed; i < n; i++)
-        rest += exp(((double)scores[i] - (double)scores[listed]) / epsilon);
-    double log_rest = listed < n ? (double)scores[listed] / epsilon + log(rest) : -INFINITY;
-    double a = brt_coordinate_descent(listed, scores, log_rest, k, epsilon, &saturated);
-    for (size_t i = 0; i < n; i++) {
-        double p = weight(scores[i], a, epsilon), want = weight(scores[i], slow, epsilon);
-        if (!(fabs(p - want) < 1e-5))
-            fail_msg("n %zu, spread %g, k %g, epsilon %g: weight %zu is %.9g, after 10,000 steps %.9g", n, spread, k,
-                     epsilon, i, p, want);
-        sum += p;
-        full += (double)scores[i] + a >= 0;
-    }
-    assert_true(fabs(sum - k) < 1e-9 * k);
-    assert_int_equal(full, saturated);
-    free(scores);
-}
-
-/* With sharp weights (a large spread, a small epsilon) and a whole k, ten thousand steps do not suffice. */
-static void test_solver(void **state)
-{
-    (void)state;
-    check_solver(300, 1, 18, 0.3);
-    for (double spread = 0.1; spread < 10; spread *= 6)
-        for (double epsilon = 0.03; epsilon < 2; epsilon *= 5) {
-            check_solver(300, spread, 18.5, epsilon);
-            check_solver(37, spread, 4.5, epsilon);
-            check_solver(20, spread, 19.5, epsilon);
-        }
-    check_solver(5, 1, 0.5, 0.3);
-}
-
-/* ---- the largest scores -------------------------------------------------------------------------------------- */
-
-static bool comes_before(const float *scores, size_t i, size_t j)
-{
-    return scores[i] > scores[j] || (scores[i] == scores[j] && i < j);
-}
-
-static void check_selection(const brt_kernels *kernels, size_t n, const float *scores, size_t count)
-{
-    uint32_t *histogram = make(BRT_TOP_BINS * sizeof *histogram), *list = make(n * sizeof *list);
-    brt_top_count(n, scores, histogram);
-    size_t kept = brt_top_select(kernels, n, scores, histogram, count, list);
-    assert_int_equal(kept, brt_min_size(n, count));
-    for (size_t i = 0, at = 0; i < n; i++) {
-        size_t before = 0;
-        for (size_t j = 0; j < n; j++)
-            before += comes_before(scores, j, i);
-        if (before < count)
-            assert_int_equal(list[at++], i);
-    }
-    free(histogram);
-    free(list);
-}
-
-static void test_selection(void **state)
-{
-    static const size_t counts[] = {0, 1, 2, 5, 100, 299, 300, 301, 1000};
-    const brt_kernels *kernels;
-    (void)state;
-    float *scores = draw(300, 4, 1), *ties = draw(300, 5, 1), *same = make(300 * sizeof *same);
-    for (size_t i = 0; i < 300; i++)
-        ties[i] = i % 50 == 7 ? -INFINITY : i % 50 == 9 ? INFINITY : roundf(ties[i] * 4);
-    for (size_t set = 0; (kernels = brt_kernels_at(set)) != NULL; set++)
-        for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-            check_selection(kernels, 300, scores, counts[i]);
-            check_selection(kernels, 300, ties, counts[i]);
-            check_selection(kernels, 300, same, counts[i]);
-            check_selection(kernels, 0, same, counts[i]);
-        }
-    free(scores);
-    free(ties);
-    free(same);
 }
 
 /* ---- the ring ------------------------------------------------------------------------------------------------ */
@@ -385,6 +273,79 @@ static void test_best_keys(void **state)
         }
 }
 
+/* Scores of one route of the only reader with everything, and what each position gains (0: it was not taken). */
+static void note_gains(const fixture *f, size_t route, double *score, double *gain)
+{
+    const float *look = f->route + route * dim;
+    double unit = (double)f->temperature[route] / sqrt(product(look, look));
+    size_t taken = 1;
+    float key[dim];
+    for (size_t i = 0; i < f->how.capacity; i++) {
+        size_t at = output_at(f, 0, route, taken);
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.key, 0, route * heads / routes, f->begin[0] + i, key);
+        score[i] = unit * product(look, key);
+        gain[i] = 0;
+        if (taken <= f->how.tokens && memcmp(key, f->key + at, sizeof key) == 0) {
+            gain[i] = product(f->value + at, f->dvalue + at);
+            taken++;
+        }
+    }
+}
+
+/* D of src/ops/route.c: ds_i k_i, summed up over everything. */
+static void gradient_of_query(const fixture *f, size_t route, const double *score, const double *gain, double *d)
+{
+    const double epsilon = 0.3, k = (double)f->how.tokens * 9 / 8;
+    double low = -100, high = 100, pull = 0, mass = 0, *p = make(f->how.capacity * sizeof *p);
+    float key[dim];
+    for (int step = 0; step < 100; step++) {
+        double a = (low + high) / 2, sum = 0;
+        for (size_t i = 0; i < f->how.capacity; i++)
+            sum += exp(fmin(score[i] + a, 0) / epsilon);
+        *(sum < k ? &low : &high) = a;
+    }
+    for (size_t i = 0; i < f->how.capacity; i++) {
+        p[i] = score[i] + low < 0 ? exp((score[i] + low) / epsilon) : 0;
+        pull += p[i] * gain[i];
+        mass += p[i];
+    }
+    for (size_t i = 0; i < f->how.capacity; i++) {
+        brt_ring_copy(&f->ring, chosen_kernels(), &f->ring.key, 0, route * heads / routes, f->begin[0] + i, key);
+        for (size_t c = 0; c < dim; c++)
+            d[c] += p[i] / epsilon * (gain[i] - pull / mass) * (double)key[c];
+    }
+    free(p);
+}
+
+/* The gradient's sums over a memory of several tasks. */
+static void test_long_gradient(void **state)
+{
+    enum { remembered = 13000 };
+    static double score[remembered], gain[remembered];
+    (void)state;
+    for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
+        fixture f;
+        open_fixture(&f, (brt_ring_type)type, 1, 1, remembered, 15000, 30);
+        run(&f, 2, true);
+        for (size_t route = 0; route < routes; route++) {
+            const float *look = f.route + route * dim;
+            double length = sqrt(product(look, look)), d[dim] = {0}, du = 0, most = 0;
+            note_gains(&f, route, score, gain);
+            gradient_of_query(&f, route, score, gain, d);
+            for (size_t c = 0; c < dim; c++) {
+                du += d[c] * (double)look[c] / length;
+                most = fmax(most, fabs(d[c]));
+            }
+            assert_true(fabs((double)f.dtemperature[route] - du) < 1e-4 * most);
+            for (size_t c = 0; c < dim; c++) {
+                double want = (double)f.temperature[route] / length * (d[c] - du * (double)look[c] / length);
+                assert_true(fabs((double)f.droute[route * dim + c] - want) < 1e-4 * most);
+            }
+        }
+        close_fixture(&f);
+    }
+}
+
 /* A row that remembers no more than is taken: everything, oldest first, after unused rows of zeros. */
 static void test_short_memories(void **state)
 {
@@ -578,9 +539,9 @@ static void test_recall(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_solver),        cmocka_unit_test(test_selection),     cmocka_unit_test(test_ring),
-        cmocka_unit_test(test_best_keys),     cmocka_unit_test(test_short_memories), cmocka_unit_test(test_planted_key),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_random_choice), cmocka_unit_test(test_recall),
+        cmocka_unit_test(test_ring),           cmocka_unit_test(test_best_keys),   cmocka_unit_test(test_long_gradient),
+        cmocka_unit_test(test_short_memories), cmocka_unit_test(test_planted_key), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_random_choice),  cmocka_unit_test(test_recall),
     };
     return cmocka_run_group_tests_name("routing", tests, NULL, NULL);
 }

@@ -340,6 +340,12 @@ static work bench_exp_sum(const brt_kernels *kernels, arrays *x)
     return passes_over(numbers, 2);
 }
 
+static work bench_exp_below(const brt_kernels *kernels, arrays *x)
+{
+    kernels->exp_below(tile_rows, tile_keys, (real)0.125, x->ones, x->a, tile_keys, x->b, tile_keys, x->d);
+    return passes_over(tile_rows * tile_keys, 2);
+}
+
 static work bench_collect_least(const brt_kernels *kernels, arrays *x)
 {
     size_t count;

@@ -474,6 +474,16 @@ static void exp_sum(size_t n, real scale, real most, real *x, real *sum)
     }
 }
 
+static void exp_below(size_t rows, size_t n, real scale, const real *least, const real *x, size_t x_stride, real *y,
+                      size_t y_stride, real *sum)
+{
+    for (size_t r = 0; r < rows; r++, x += x_stride, y += y_stride)
+        for (size_t i = 0; i < n; i++) {
+            y[i] = x[i] < least[r] ? exp(scale * (x[i] - least[r])) : 0;
+            sum[r] += y[i];
+        }
+}
+
 static void collect_least(size_t n, real least, const real *x, uint32_t *list, size_t *count)
 {
     *count = 0;

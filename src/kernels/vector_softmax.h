@@ -74,6 +74,22 @@ static void exp_sum(size_t n, real factor, real most, real *x, real *sum)
     *sum = vec_sum(exponentials(n, factor, most, x, x, NULL));
 }
 
+static void exp_below(size_t rows, size_t n, real factor, const real *least, const real *x, size_t x_stride, real *y,
+                      size_t y_stride, real *sum)
+{
+    for (size_t r = 0; r < rows; r++, x += x_stride, y += y_stride) {
+        vec total = {0};
+        for (size_t i = 0; i < n; i += lanes) {
+            vec distance = vec_load_upto(x + i, n - i) - least[r];
+            vec p = vec_select(distance < 0, vec_exp2(log2_e * factor * distance), (vec){0});
+            p = vec_zero_beyond(n - i, p);
+            vec_store_upto(y + i, n - i, p);
+            total += p;
+        }
+        sum[r] += vec_sum(total);
+    }
+}
+
 /* Raises a row's maximum; its sum and its part of out were made with the lower one. */
 static void raise_maximum(float factor, float most, float *maximum, float *sum, size_t dim, float *out)
 {

@@ -21,8 +21,7 @@ typedef struct recall {
 
 typedef struct job {
     const recall *r;
-    brt_search search;        /* its queries are all heads of one token */
-    uint32_t *list;           /* [queries, capacity]: candidates, then what is recalled */
+    brt_search search;        /* its queries are all heads of one token, what it finds candidates */
     uint32_t *best;           /* [threads, candidates]: of one query */
     real *scores, *vector;    /* [threads, candidates + 1], [threads, dim]: of one query */
     const real *null_key, *null_value;
@@ -48,15 +47,20 @@ static real *take(real *base, size_t *used, size_t count)
     return at;
 }
 
+static brt_search search_of(const recall *r, brt_tape *tape)
+{
+    return (brt_search){.kernels = brt_tape_kernels(tape),
+                        .ring = r->how.scan,
+                        .queries = r->groups * r->heads,
+                        .dim = r->dim,
+                        .stride = r->how.capacity,
+                        .wanted = candidate_count(r)};
+}
+
 /* Gives a job its room; returns the reals of the whole. base may be NULL. */
 static size_t arrange(const recall *r, size_t threads, real *base, job *j)
 {
-    size_t used = 0, queries = r->groups * r->heads;
-    j->search.query = take(base, &used, queries * r->dim);
-    j->search.scores = take(base, &used, queries * r->how.capacity);
-    j->search.histogram = (uint32_t *)(void *)take(base, &used, threads * queries * BRT_TOP_BINS);
-    j->search.keys = take(base, &used, threads * brt_search_keys(r->dim));
-    j->list = (uint32_t *)(void *)take(base, &used, queries * r->how.capacity);
+    size_t used = brt_search_arrange(&j->search, threads, base);
     j->best = (uint32_t *)(void *)take(base, &used, threads * candidate_count(r));
     j->scores = take(base, &used, threads * score_count(r));
     j->vector = take(base, &used, threads * r->dim);
@@ -81,9 +85,7 @@ static void score_exactly(const job *j, size_t query, size_t count, const uint32
 /* Of the listed positions, and their scores, the `tokens` best stay; `best` is room. Returns how many there are. */
 static size_t keep_best(const job *j, size_t count, uint32_t *list, real *scores, uint32_t *best)
 {
-    uint32_t histogram[BRT_TOP_BINS] = {0};
-    brt_top_count(count, scores, histogram);
-    size_t kept = brt_top_select(j->search.kernels, count, scores, histogram, j->r->how.tokens, best);
+    size_t kept = brt_top_select(count, scores, j->r->how.tokens, best);
     for (size_t i = 0; i < kept; i++) {
         list[i] = list[best[i]];
         scores[i] = scores[best[i]];
@@ -124,15 +126,11 @@ static void query_task(void *context, size_t query, int thread)
 {
     const job *j = context;
     const recall *r = j->r;
-    uint32_t *list = j->list + query * r->how.capacity;
+    uint32_t *list = j->search.list + query * r->how.capacity;
     real *scores = j->scores + (size_t)thread * score_count(r), *vector = j->vector + (size_t)thread * r->dim;
-    size_t count = j->search.count, group = query / r->heads;
-    if (count > candidate_count(r))
-        count = brt_top_select(j->search.kernels, count, j->search.scores + query * j->search.stride,
-                               j->search.histogram + query * BRT_TOP_BINS, candidate_count(r), list);
-    else
-        for (size_t i = 0; i < count; i++)
-            list[i] = (uint32_t)i;
+    size_t count = brt_min_size(j->search.count, candidate_count(r)), group = query / r->heads;
+    for (size_t i = 0; count == j->search.count && i < count; i++)
+        list[i] = (uint32_t)i;
     score_exactly(j, query, count, list, vector, scores);
     if (count > r->how.tokens)
         count = keep_best(j, count, list, scores, j->best + (size_t)thread * candidate_count(r));
@@ -160,10 +158,7 @@ static void forward(brt_tape *tape, brt_node *node)
     int threads = brt_tape_threads(tape);
     size_t queries = r->groups * r->heads;
     job j = {.r = r,
-             .search = {.kernels = brt_tape_kernels(tape),
-                        .ring = r->how.scan,
-                        .queries = queries,
-                        .stride = r->how.capacity},
+             .search = search_of(r, tape),
              .null_key = r->has_null ? node->in[null_key_input]->data : NULL,
              .null_value = r->has_null ? node->in[null_value_input]->data : NULL};
     arrange(r, (size_t)threads, r->room->data, &j);
@@ -175,7 +170,7 @@ static void forward(brt_tape *tape, brt_node *node)
             j.log_sum = node->out[1]->data + j.search.row * r->time * queries;
             gather_query(&j, node->in[query_input]->data);
             if (j.search.count > candidate_count(r))
-                brt_search_score(&j.search, threads);
+                brt_search_run(&j.search, threads);
             brt_parallel_for(threads, queries, query_task, &j);
         }
     }
@@ -191,7 +186,6 @@ static const brt_op op = {.name = "recall", .forward = forward, .backward = back
 brt_heard brt_op_recall(brt_tape *tape, brt_tensor *query, brt_tensor *null_key, brt_tensor *null_value,
                         const brt_recall *how, size_t batch)
 {
-    job unused;
     recall r = {.how = *how,
                 .batch = batch,
                 .groups = query->shape[0] / batch,
@@ -199,7 +193,8 @@ brt_heard brt_op_recall(brt_tape *tape, brt_tensor *query, brt_tensor *null_key,
                 .heads = query->shape[2],
                 .dim = query->shape[3],
                 .has_null = null_key != NULL};
-    r.room = brt_scratch(tape, arrange(&r, (size_t)brt_tape_threads(tape), NULL, &unused));
+    job planned = {.search = search_of(&r, tape)};
+    r.room = brt_scratch(tape, arrange(&r, (size_t)brt_tape_threads(tape), NULL, &planned));
     brt_heard heard = {brt_tape_tensor(tape, BRT_SHAPE(batch, r.time, r.groups * r.heads * r.dim)),
                        brt_tape_tensor(tape, BRT_SHAPE(batch * r.groups, r.time, r.heads))};
     brt_tape_push(tape,

@@ -5,66 +5,267 @@
 #include "../base/parallel.h"
 #include "../base/size.h"
 
+#include <math.h>
 #include <string.h>
 
-enum { stretch_keys = 128 }; /* read together: widened, they stay in the first-level cache */
+enum {
+    task_keys = 4096,
+    /* Keys that are read together. As many are fetched at a time: with more the processor waits for its own fetches
+     * (128 take a third longer). */
+    stretch_keys = 16,
+    run_keys = 128, /* so far ahead they are fetched */
+    /* The sample: the first keys of every so many. */
+    sampled_keys = 4,
+    sample_step = 128,
+};
 
-size_t brt_search_keys(size_t dim)
+/* ---- room ---------------------------------------------------------------------------------------------------- */
+
+static real *take(real *base, size_t *used, size_t count)
 {
-    return stretch_keys * dim;
+    real *at = base ? base + *used : NULL;
+    *used += count;
+    return at;
 }
 
-static size_t queries_of_head(const brt_search *search)
+/* Of one thread: a stretch of keys, widened, and its weights. */
+static size_t room_of_thread(const brt_search *s)
 {
-    return search->queries / search->ring->shape.heads;
+    return stretch_keys * (s->dim + s->queries);
 }
 
-size_t brt_search_head(const brt_search *search, size_t query)
+size_t brt_search_arrange(brt_search *s, size_t threads, real *base)
 {
-    return query / queries_of_head(search);
+    size_t used = 0, tasks = brt_ceil_div(s->stride, task_keys);
+    s->query = take(base, &used, s->queries * s->dim);
+    s->weighted = take(base, &used, tasks * s->queries * s->dim);
+    s->room = take(base, &used, threads * room_of_thread(s));
+    s->scores = take(base, &used, s->queries * s->stride);
+    s->list = (uint32_t *)(void *)take(base, &used, s->queries * s->stride);
+    s->least = take(base, &used, s->queries);
+    s->weight = take(base, &used, tasks * s->queries);
+    s->listed = (uint32_t *)(void *)take(base, &used, s->queries);
+    return used;
 }
 
-void brt_search_walk(const brt_search *search, size_t task, int thread, brt_search_visit *visit, void *context)
+real *brt_search_room(const brt_search *s, int thread)
 {
-    const brt_ring *ring = search->ring;
-    size_t end = brt_min_size((task + 1) * BRT_SEARCH_TASK, search->count), count;
-    real *keys = search->keys + (size_t)thread * brt_search_keys(ring->shape.dim);
-    for (size_t first = task * BRT_SEARCH_TASK; first < end; first += count) {
-        uint64_t position = search->begin + first;
-        count = brt_ring_stretch(ring, position, brt_min_size(stretch_keys, end - first));
-        for (size_t head = 0; head < ring->shape.heads; head++)
-            visit(context, task, head, first, count,
-                  brt_ring_read(ring, search->kernels, &ring->key, search->row, head, position, count, keys));
-    }
+    return s->room + (size_t)thread * room_of_thread(s);
 }
 
-static void score_stretch(void *context, size_t task, size_t head, size_t first, size_t count, brt_vectors keys)
+static size_t queries_of_head(const brt_search *s)
 {
-    const brt_search *s = context;
-    size_t queries = queries_of_head(s), dim = s->ring->shape.dim;
-    real *scores = s->scores + head * queries * s->stride + first;
-    (void)task;
-    s->kernels->matvec(queries, count, dim, s->query + head * queries * dim, dim, keys.data, dim, scores, s->stride,
-                       false);
+    return s->queries / s->ring->shape.heads;
+}
+
+size_t brt_search_head(const brt_search *s, size_t query)
+{
+    return query / queries_of_head(s);
+}
+
+/* ---- keys that lie side by side ---------------------------------------------------------------------------------- */
+
+/* Where scores and sums go. */
+typedef struct pass {
+    const brt_search *search;
+    size_t task;
+    real *keys, *weights; /* [stretch_keys, dim], [queries, stretch_keys]: room */
+    bool weighs;
+} pass;
+
+static pass start_pass(const brt_search *s, size_t task, int thread, bool weighs)
+{
+    real *room = brt_search_room(s, thread);
+    return (pass){s, task, room, room + stretch_keys * s->dim, weighs};
+}
+
+/* Scores of a head's queries, stride apart. */
+static void score(const brt_search *s, size_t head, size_t count, brt_vectors keys, real *scores)
+{
+    size_t queries = queries_of_head(s);
+    s->kernels->matvec(queries, count, s->dim, s->query + head * queries * s->dim, s->dim, keys.data, s->dim, scores,
+                       s->stride, false);
     if (keys.scale)
         s->kernels->scale_columns(queries, count, keys.scale, scores, s->stride, scores, s->stride, false);
 }
 
-static void score_task(void *context, size_t task, int thread)
+/* Adds what lies below the bounds to the sums of the task. */
+static void weigh(const pass *p, size_t head, size_t count, brt_vectors keys, const real *scores)
 {
-    brt_search *s = context;
-    size_t first = task * BRT_SEARCH_TASK, count = brt_min_size(BRT_SEARCH_TASK, s->count - first);
-    uint32_t *histogram = s->histogram + (size_t)thread * s->queries * BRT_TOP_BINS;
-    brt_search_walk(s, task, thread, score_stretch, s);
-    for (size_t q = 0; q < s->queries; q++)
-        brt_top_count(count, s->scores + q * s->stride + first, histogram + q * BRT_TOP_BINS);
+    const brt_search *s = p->search;
+    size_t queries = queries_of_head(s), sums = p->task * s->queries + head * queries;
+    s->kernels->exp_below(queries, count, s->sharpness, s->least + head * queries, scores, s->stride, p->weights,
+                          stretch_keys, s->weight + sums);
+    if (keys.scale)
+        s->kernels->scale_columns(queries, count, keys.scale, p->weights, stretch_keys, p->weights, stretch_keys, false);
+    s->kernels->matmul(queries, s->dim, count, p->weights, stretch_keys, 1, keys.data, s->dim,
+                       s->weighted + sums * s->dim, s->dim, true);
 }
 
-void brt_search_score(brt_search *search, int threads)
+/* Scores `count` positions from `first` on, in columns of `scores` from `column` on, while those from `next` on are
+ * fetched: all after `begin`, all side by side. */
+static void scan(const pass *p, size_t first, size_t count, size_t next, size_t column)
 {
-    size_t bins = search->queries * BRT_TOP_BINS;
-    memset(search->histogram, 0, (size_t)threads * bins * sizeof *search->histogram);
-    brt_parallel_for(threads, brt_ceil_div(search->count, BRT_SEARCH_TASK), score_task, search);
-    for (size_t i = bins; i < (size_t)threads * bins; i++)
-        search->histogram[i % bins] += search->histogram[i];
+    const brt_search *s = p->search;
+    size_t next_count = brt_ring_stretch(s->ring, s->begin + next, count), here;
+    for (size_t head = 0; head < s->ring->shape.heads; head++) {
+        size_t index = brt_ring_index(s->ring, s->row, head, s->begin + first);
+        size_t next_index = brt_ring_index(s->ring, s->row, head, s->begin + next);
+        real *scores = s->scores + head * queries_of_head(s) * s->stride + column;
+        for (size_t i = 0; i < count; i += here, scores += here) {
+            here = brt_min_size(stretch_keys, count - i);
+            if (i + here <= next_count)
+                brt_ring_fetch(s->ring, &s->ring->key, next_index + i, here);
+            brt_vectors keys = brt_ring_read(s->ring, s->kernels, &s->ring->key, index + i, here, p->keys);
+            score(s, head, here, keys, scores);
+            if (p->weighs)
+                weigh(p, head, here, keys, scores);
+        }
+    }
+}
+
+/* ---- the bounds, from a sample ----------------------------------------------------------------------------------- */
+
+/* Keys in the sample of the first `count`. */
+static size_t sample_size(size_t count)
+{
+    return count / sample_step * sampled_keys + brt_min_size(count % sample_step, sampled_keys);
+}
+
+static void sample_task(void *context, size_t task, int thread)
+{
+    const brt_search *s = context;
+    pass p = start_pass(s, task, thread, false);
+    size_t end = brt_min_size((task + 1) * task_keys, s->count), count;
+    for (size_t group = task * task_keys; group < end; group += sample_step) {
+        size_t next = group + sample_step < end ? group + sample_step : group;
+        for (size_t i = 0; i < brt_min_size(sampled_keys, end - group); i += count) {
+            count = brt_ring_stretch(s->ring, s->begin + group + i, brt_min_size(sampled_keys, end - group) - i);
+            scan(&p, group + i, count, next + i, sample_size(group) + i);
+        }
+    }
+}
+
+typedef struct guessing {
+    const brt_search *search;
+    size_t sampled, rank; /* keys; that of the one at the bound */
+} guessing;
+
+/* Half more than wanted, and some, shall reach the bound; twice as many at each new attempt. */
+static guessing plan_guess(const brt_search *s, int attempt)
+{
+    size_t sampled = sample_size(s->count);
+    double wanted = (double)s->wanted / (double)s->count * (double)sampled;
+    return (guessing){s, sampled, (size_t)(1.5 * wanted + 8) << attempt};
+}
+
+static void guess_task(void *context, size_t query, int thread)
+{
+    const guessing *g = context;
+    const real *scores = g->search->scores + query * g->search->stride;
+    (void)thread;
+    g->search->least[query] =
+        g->rank < g->sampled ? brt_top_find(g->sampled, scores, g->rank).least : -(real)INFINITY;
+}
+
+/* ---- the pass ---------------------------------------------------------------------------------------------------- */
+
+/* Keys that are scanned while the next ones are fetched: up to the end of a unit, or of a part of it. */
+static size_t run_length(const brt_search *s, size_t first, size_t end)
+{
+    uint64_t position = s->begin + first;
+    size_t into_run = position % s->ring->shape.unit % run_keys;
+    return brt_ring_stretch(s->ring, position, brt_min_size(run_keys - into_run, end - first));
+}
+
+static void scan_task(void *context, size_t task, int thread)
+{
+    const brt_search *s = context;
+    pass p = start_pass(s, task, thread, s->sharpness > 0);
+    size_t first = task * task_keys, end = brt_min_size(first + task_keys, s->count), sums = task * s->queries;
+    if (p.weighs) {
+        memset(s->weight + sums, 0, s->queries * sizeof *s->weight);
+        memset(s->weighted + sums * s->dim, 0, s->queries * s->dim * sizeof *s->weighted);
+    }
+    for (size_t count; first < end; first += count) {
+        count = run_length(s, first, end);
+        scan(&p, first, count, first + count < end ? first + count : first, first);
+    }
+}
+
+static void list_task(void *context, size_t query, int thread)
+{
+    const brt_search *s = context;
+    size_t at = query * s->stride, listed;
+    (void)thread;
+    s->kernels->collect_least(s->count, s->least[query], s->scores + at, s->list + at, &listed);
+    for (size_t i = 0; i < listed; i++)
+        s->scores[at + i] = s->scores[at + s->list[at + i]];
+    s->listed[query] = (uint32_t)listed;
+}
+
+static bool listed_enough(const brt_search *s)
+{
+    for (size_t q = 0; q < s->queries; q++)
+        if (s->listed[q] < s->wanted)
+            return false;
+    return true;
+}
+
+/* ---- what was listed ----------------------------------------------------------------------------------------------- */
+
+/* The sums of all tasks, in their order, to the first one's place. Their weights were made with the bound in place of
+ * the least score. */
+static void combine_sums(const brt_search *s, size_t query, real bound)
+{
+    real *weight = s->weight + query, *weighted = s->weighted + query * s->dim;
+    real unit = (real)exp((double)s->sharpness * ((double)bound - (double)s->least[query]));
+    for (size_t task = 1; task < brt_ceil_div(s->count, task_keys); task++) {
+        *weight += weight[task * s->queries];
+        s->kernels->add(s->dim, weighted + task * s->queries * s->dim, weighted);
+    }
+    *weight *= unit;
+    s->kernels->scale(s->dim, unit, weighted, weighted);
+}
+
+static void add_to_sums(const brt_search *s, size_t query, size_t index, real score, real *key)
+{
+    real weight = (real)exp((double)s->sharpness * ((double)score - (double)s->least[query]));
+    brt_ring_copy(s->ring, s->kernels, &s->ring->key, s->row, brt_search_head(s, query), s->begin + index, key);
+    s->weight[query] += weight;
+    s->kernels->scale_add(s->dim, weight, key, 1, s->weighted + query * s->dim);
+}
+
+/* Of what reached the bound, the largest stay listed. */
+static void settle_task(void *context, size_t query, int thread)
+{
+    const brt_search *s = context;
+    real *scores = s->scores + query * s->stride, bound = s->least[query];
+    uint32_t *list = s->list + query * s->stride;
+    brt_top top = brt_top_find(s->listed[query], scores, s->wanted);
+    size_t kept = 0;
+    s->least[query] = top.least;
+    if (s->sharpness > 0)
+        combine_sums(s, query, bound);
+    for (size_t i = 0; i < s->listed[query]; i++) {
+        if (brt_top_takes(&top, scores[i])) {
+            list[kept] = list[i];
+            scores[kept++] = scores[i];
+        } else if (s->sharpness > 0)
+            add_to_sums(s, query, list[i], scores[i], brt_search_room(s, thread));
+    }
+}
+
+void brt_search_run(brt_search *s, int threads)
+{
+    size_t tasks = brt_ceil_div(s->count, task_keys);
+    int attempt = 0;
+    do {
+        brt_parallel_for(threads, tasks, sample_task, s);
+        guessing g = plan_guess(s, attempt++);
+        brt_parallel_for(threads, s->queries, guess_task, &g);
+        brt_parallel_for(threads, tasks, scan_task, s);
+        brt_parallel_for(threads, s->queries, list_task, s);
+    } while (!listed_enough(s));
+    brt_parallel_for(threads, s->queries, settle_task, s);
 }

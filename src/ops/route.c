@@ -5,8 +5,8 @@
  *     ds_i = p_i / epsilon (g_i - G) over U,  G = sum over U of p_i g_i / sum over U of p_i
  *     D = sum of ds_i k_i = (sum over U of p_i g_i k_i - G sum over U of p_i k_i) / epsilon
  *     du = temperature * D,  dtemperature = D . u.
- * The last sum, over all that is remembered, is taken forward, where the keys are; so is p of what was taken. A row
- * that remembers no more than `tokens` takes all, and its route has no gradient. */
+ * The last sum, over all that is remembered, is taken forward by the search that finds what is taken (ring_search.h); so
+ * is p of what was taken. A row that remembers no more than `tokens` takes all, and its route has no gradient. */
 #include "route.h"
 
 #include "coordinate_descent.h"
@@ -52,42 +52,37 @@ static size_t saved_count(const routing *r)
 typedef struct job {
     const routing *r;
     size_t reader;
-    brt_search search;         /* its queries are temperature * u of each route */
-    uint32_t *list;            /* [routes, capacity]: what is taken, or every candidate */
-    uint32_t *taken;           /* [routes, candidates]: what is taken, as an index into list */
-    real *candidates, *sorted; /* [routes, candidates]: scores; in descending order */
-    real *partial;             /* [tasks, routes, 1 + dim]: sums over U without candidates of p and p k */
-    bool learns;               /* the backward pass will want weights */
+    brt_search search; /* its queries are temperature * u of each route; it finds what is taken, or every candidate */
+    uint32_t *taken;   /* [routes, tokens]: which of the candidates are taken */
+    real *sorted;      /* [routes, candidates]: scores in descending order */
+    bool learns;       /* the backward pass will want weights */
     const real *null_key, *null_value;
     real *key, *value, *saved; /* of this reader */
 } job;
 
-static real *take(real *base, size_t *used, size_t count)
+static brt_search search_of(const routing *r, brt_tape *tape)
 {
-    real *at = base ? base + *used : NULL;
-    *used += count;
-    return at;
+    return (brt_search){.kernels = brt_tape_kernels(tape),
+                        .ring = r->how.ring,
+                        .queries = r->routes,
+                        .dim = r->dim,
+                        .stride = r->how.capacity};
 }
 
 /* Gives a job its room; returns the reals of the whole. base may be NULL. */
 static size_t arrange(const routing *r, size_t threads, real *base, job *j)
 {
-    size_t used = 0, capacity = r->how.capacity, candidates = candidate_count(r);
-    j->search.query = take(base, &used, r->routes * r->dim);
-    j->search.scores = take(base, &used, r->routes * capacity);
-    j->search.histogram = (uint32_t *)(void *)take(base, &used, threads * r->routes * BRT_TOP_BINS);
-    j->search.keys = take(base, &used, threads * brt_search_keys(r->dim));
-    j->list = (uint32_t *)(void *)take(base, &used, r->routes * capacity);
-    j->taken = (uint32_t *)(void *)take(base, &used, r->routes * candidates);
-    j->candidates = take(base, &used, r->routes * candidates);
-    j->sorted = take(base, &used, r->routes * candidates);
-    j->partial = take(base, &used, brt_ceil_div(capacity, BRT_SEARCH_TASK) * r->routes * (1 + r->dim));
-    return used;
+    size_t used = brt_search_arrange(&j->search, threads, base), taken = r->routes * r->how.tokens;
+    if (base) {
+        j->taken = (uint32_t *)(void *)(base + used);
+        j->sorted = base + used + taken;
+    }
+    return used + taken + r->routes * candidate_count(r);
 }
 
 static uint32_t *list_of(const job *j, size_t route)
 {
-    return j->list + route * j->r->how.capacity;
+    return j->search.list + route * j->search.stride;
 }
 
 static real *scores_of(const job *j, size_t route)
@@ -96,34 +91,6 @@ static real *scores_of(const job *j, size_t route)
 }
 
 /* ---- the choice --------------------------------------------------------------------------------------------- */
-
-/* All candidates to the list, and which of them are taken; their scores no longer count among all. */
-static void take_candidates(const job *j, size_t route, const uint32_t *histogram)
-{
-    const routing *r = j->r;
-    size_t count = candidate_count(r);
-    uint32_t *list = list_of(j, route), local[BRT_TOP_BINS] = {0};
-    real *scores = scores_of(j, route), *candidates = j->candidates + route * count;
-    brt_top_select(j->search.kernels, j->search.count, scores, histogram, count, list);
-    for (size_t i = 0; i < count; i++) {
-        candidates[i] = scores[list[i]];
-        scores[list[i]] = -(real)INFINITY;
-    }
-    brt_top_count(count, candidates, local);
-    brt_top_select(j->search.kernels, count, candidates, local, r->how.tokens, j->taken + route * count);
-}
-
-static void choose_task(void *context, size_t route, int thread)
-{
-    const job *j = context;
-    const uint32_t *histogram = j->search.histogram + route * BRT_TOP_BINS;
-    (void)thread;
-    if (j->learns)
-        take_candidates(j, route, histogram);
-    else
-        brt_top_select(j->search.kernels, j->search.count, scores_of(j, route), histogram, j->r->how.tokens,
-                       list_of(j, route));
-}
 
 /* One of each of `tokens` equal parts of what is remembered. */
 static void choose_at_random(job *j)
@@ -146,60 +113,6 @@ static void choose_all(job *j)
 
 /* ---- weights, for the backward pass ------------------------------------------------------------------------- */
 
-static void sort_task(void *context, size_t route, int thread)
-{
-    const job *j = context;
-    size_t count = candidate_count(j->r);
-    real *sorted = j->sorted + route * count;
-    (void)thread;
-    memcpy(sorted, j->candidates + route * count, count * sizeof *sorted);
-    brt_sort_descending(count, sorted);
-}
-
-/* No other score is larger. */
-static real least_candidate(const job *j, size_t route)
-{
-    return j->sorted[(route + 1) * candidate_count(j->r) - 1];
-}
-
-static real *partial_at(const job *j, size_t task, size_t route)
-{
-    return j->partial + (task * j->r->routes + route) * (1 + j->r->dim);
-}
-
-/* Adds exp((s - least candidate) / epsilon), and that times the key, to the task's sums. */
-static void weigh_stretch(void *context, size_t task, size_t head, size_t first, size_t count, brt_vectors keys)
-{
-    const job *j = context;
-    const brt_kernels *kernels = j->search.kernels;
-    size_t routes = j->r->routes / j->search.ring->shape.heads, dim = j->r->dim, stride = j->search.stride;
-    real *weights = scores_of(j, head * routes) + first, *partial = partial_at(j, task, head * routes), sum;
-    for (size_t route = 0; route < routes; route++) {
-        kernels->exp_sum(count, (real)(1 / epsilon), least_candidate(j, head * routes + route),
-                         weights + route * stride, &sum);
-        partial[route * (1 + dim)] += sum;
-    }
-    if (keys.scale)
-        kernels->scale_columns(routes, count, keys.scale, weights, stride, weights, stride, false);
-    kernels->matmul(routes, dim, count, weights, stride, 1, keys.data, dim, partial + 1, 1 + dim, true);
-}
-
-static void weigh_task(void *context, size_t task, int thread)
-{
-    job *j = context;
-    memset(partial_at(j, task, 0), 0, j->r->routes * (1 + j->r->dim) * sizeof(real));
-    brt_search_walk(&j->search, task, thread, weigh_stretch, j);
-}
-
-/* The sums of all tasks, added to the first one's in their order. */
-static real *combine_partials(const job *j, size_t route)
-{
-    real *sum = partial_at(j, 0, route);
-    for (size_t task = 1; task < brt_ceil_div(j->search.count, BRT_SEARCH_TASK); task++)
-        j->search.kernels->add(1 + j->r->dim, partial_at(j, task, route), sum);
-    return sum;
-}
-
 /* Adds a candidate's weight, unless it is 1, to the saved sums over U; returns what is saved of it. */
 static real save_weight(const job *j, size_t route, size_t index, real p, real *saved, real *key)
 {
@@ -217,32 +130,27 @@ static void save_task(void *context, size_t route, int thread)
 {
     const job *j = context;
     const routing *r = j->r;
+    const brt_search *s = &j->search;
     size_t count = candidate_count(r), saturated;
-    uint32_t *list = list_of(j, route);
-    const uint32_t *taken = j->taken + route * count;
-    real *weights = j->candidates + route * count, *saved = j->saved + route * saved_count(r);
-    real *key = j->search.keys + (size_t)thread * brt_search_keys(r->dim);
-    const real *rest = combine_partials(j, route);
-    double least = (double)least_candidate(j, route), log_rest = least / epsilon + log((double)rest[0]);
-    double a = brt_coordinate_descent(count, j->sorted + route * count, log_rest, soft_tokens(r), epsilon, &saturated);
+    uint32_t *list = list_of(j, route), *taken = j->taken + route * r->how.tokens;
+    real *weights = scores_of(j, route), *sorted = j->sorted + route * count;
+    real *saved = j->saved + route * saved_count(r);
+    brt_top_select(count, weights, r->how.tokens, taken);
+    memcpy(sorted, weights, count * sizeof *sorted);
+    brt_sort_descending(count, sorted);
+    double least = (double)s->least[route], log_rest = least / epsilon + log((double)s->weight[route]);
+    double a = brt_coordinate_descent(count, sorted, log_rest, soft_tokens(r), epsilon, &saturated);
     real unit = (real)exp((least + a) / epsilon);
-    j->search.kernels->scale(r->dim, unit, rest + 1, saved + r->how.tokens);
-    saved[r->how.tokens + r->dim] = unit * rest[0];
+    s->kernels->scale(r->dim, unit, s->weighted + route * r->dim, saved + r->how.tokens);
+    saved[r->how.tokens + r->dim] = unit * s->weight[route];
     for (size_t i = 0; i < count; i++) {
         real p = (real)exp(fmin((double)weights[i] + a, 0) / epsilon);
-        weights[i] = save_weight(j, route, list[i], p, saved, key);
+        weights[i] = save_weight(j, route, list[i], p, saved, brt_search_room(s, thread));
     }
     for (size_t i = 0; i < r->how.tokens; i++) {
         saved[i] = weights[taken[i]];
         list[i] = list[taken[i]];
     }
-}
-
-static void save_weights(job *j, int threads)
-{
-    brt_parallel_for(threads, j->r->routes, sort_task, j);
-    brt_parallel_for(threads, brt_ceil_div(j->search.count, BRT_SEARCH_TASK), weigh_task, j);
-    brt_parallel_for(threads, j->r->routes, save_task, j);
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------ */
@@ -273,7 +181,7 @@ static void copy_task(void *context, size_t route, int thread)
 static void make_query(job *j, const real *route, const real *temperature)
 {
     size_t dim = j->r->dim;
-    real *scale = j->search.keys;
+    real *scale = brt_search_room(&j->search, 0);
     for (size_t r = 0; r < j->r->routes; r++) {
         for (size_t i = 0; i < dim; i++)
             scale[i] = temperature[r];
@@ -285,16 +193,14 @@ static void make_query(job *j, const real *route, const real *temperature)
 static void read_memory(job *j, int threads)
 {
     const brt_routing *how = &j->r->how;
-    if (j->search.count <= how->tokens) {
+    if (j->search.count <= how->tokens)
         choose_all(j);
-    } else if (how->random) {
+    else if (how->random)
         choose_at_random(j);
-    } else {
-        brt_search_score(&j->search, threads);
-        brt_parallel_for(threads, j->r->routes, choose_task, j);
-    }
+    else
+        brt_search_run(&j->search, threads);
     if (j->learns)
-        save_weights(j, threads);
+        brt_parallel_for(threads, j->r->routes, save_task, j);
     else if (j->saved)
         memset(j->saved, 0, j->r->routes * saved_count(j->r) * sizeof *j->saved);
     brt_parallel_for(threads, j->r->routes, copy_task, j);
@@ -315,6 +221,8 @@ static void enter(job *j, const brt_node *node, size_t reader)
     j->value = node->out[1]->data + reader * rows;
     j->saved = node->out[2] ? node->out[2]->data + reader * r->routes * saved_count(r) : NULL;
     j->learns = j->saved && !r->how.random && (double)j->search.count > soft_tokens(r);
+    j->search.wanted = j->learns ? candidate_count(r) : r->how.tokens;
+    j->search.sharpness = j->learns ? (real)(1 / epsilon) : 0;
     make_query(j, node->in[route_input]->data + reader * r->routes * r->dim, node->in[temperature_input]->data);
 }
 
@@ -322,10 +230,7 @@ static void forward(brt_tape *tape, brt_node *node)
 {
     const routing *r = node->attributes;
     job j = {.r = r,
-             .search = {.kernels = brt_tape_kernels(tape),
-                        .ring = r->how.ring,
-                        .queries = r->routes,
-                        .stride = r->how.capacity},
+             .search = search_of(r, tape),
              .null_key = node->in[null_key_input]->data,
              .null_value = node->in[null_value_input]->data};
     arrange(r, (size_t)brt_tape_threads(tape), r->room->data, &j);
@@ -452,11 +357,11 @@ static size_t count_flops(const routing *r)
 brt_routed brt_op_route(brt_tape *tape, brt_tensor *route, brt_tensor *temperature, brt_tensor *null_key,
                         brt_tensor *null_value, const brt_routing *how)
 {
-    job unused;
     size_t threads = (size_t)brt_tape_threads(tape), items = route->count / null_key->count;
     routing r = {
         .how = *how, .batch = items / how->readers, .routes = null_key->shape[0], .dim = null_key->shape[1]};
-    r.room = brt_scratch(tape, arrange(&r, threads, NULL, &unused));
+    job planned = {.search = search_of(&r, tape)};
+    r.room = brt_scratch(tape, arrange(&r, threads, NULL, &planned));
     brt_routed out = {brt_tape_tensor(tape, BRT_SHAPE(items * r.routes, how->tokens + 1, r.dim)),
                       brt_tape_tensor(tape, BRT_SHAPE(items * r.routes, how->tokens + 1, r.dim))};
     brt_tensor *saved =

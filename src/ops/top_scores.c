@@ -4,16 +4,17 @@
 
 #include <string.h>
 
-enum { level_bits = 11 }; /* looked at together: a histogram of them stays in the first-level cache */
+/* Bits that are looked at together: a histogram over them stays in the first-level cache. */
+enum { level_bits = 11, bins = 1 << level_bits };
 
-/* A score's bits as a number that grows with it: not-a-number is larger than all others, or, with a sign, smaller. */
+/* A score's bits as a number that grows with it. */
 #ifdef BRT_REAL_DOUBLE
 typedef uint64_t order;
 #else
 typedef uint32_t order;
 #endif
 
-enum { order_bits = 8 * sizeof(order), first_shift = order_bits - level_bits };
+enum { order_bits = 8 * sizeof(order) };
 
 static const order sign_bit = (order)1 << (order_bits - 1);
 
@@ -32,62 +33,57 @@ static real score_of(order place)
     return score;
 }
 
-void brt_top_count(size_t n, const real *scores, uint32_t *histogram)
-{
-    for (size_t i = 0; i < n; i++)
-        histogram[order_of(scores[i]) >> first_shift]++;
-}
-
 /* The bin of the `count`-th largest; *above becomes how many lie in bins above it. */
 static size_t find_bin(const uint32_t *histogram, size_t count, size_t *above)
 {
-    size_t bin = BRT_TOP_BINS - 1;
+    size_t bin = bins - 1;
     for (*above = 0; bin > 0 && *above + histogram[bin] < count; bin--)
         *above += histogram[bin];
     return bin;
 }
 
-/* The exact place of the `count`-th largest, whose upper bits are `place`'s: level by level, among the listed scores.
- * *ties becomes how many of those at that place belong to the `count` largest. */
-static order find_place(const uint32_t *list, size_t listed, const real *scores, order place, size_t count,
-                        size_t *ties)
+/* Level by level: `known` bits of the place of the `count`-th largest, then some more. */
+brt_top brt_top_find(size_t n, const real *scores, size_t count)
 {
-    uint32_t histogram[BRT_TOP_BINS];
-    for (int shift = first_shift; shift > 0;) {
+    order place = 0, known = 0;
+    for (int shift = order_bits; shift > 0;) {
+        uint32_t histogram[bins] = {0};
         int next = shift > level_bits ? shift - level_bits : 0;
         order mask = ((order)1 << (shift - next)) - 1;
         size_t above;
-        memset(histogram, 0, sizeof histogram);
-        for (size_t i = 0; i < listed; i++) {
-            order candidate = order_of(scores[list[i]]);
-            if (candidate >> shift == place >> shift)
+        for (size_t i = 0; i < n; i++) {
+            order candidate = order_of(scores[i]);
+            if ((candidate & known) == place)
                 histogram[candidate >> next & mask]++;
         }
         place |= (order)find_bin(histogram, count, &above) << next;
+        known |= mask << next;
         count -= above;
         shift = next;
     }
-    *ties = count;
-    return place;
+    return (brt_top){score_of(place), count};
 }
 
-size_t brt_top_select(const brt_kernels *kernels, size_t n, const real *scores, const uint32_t *histogram, size_t count,
-                      uint32_t *list)
+bool brt_top_takes(brt_top *top, real score)
 {
-    size_t above, ties, listed, kept = 0;
+    order place = order_of(top->least), candidate = order_of(score);
+    if (candidate != place)
+        return candidate > place;
+    if (top->ties == 0)
+        return false;
+    top->ties--;
+    return true;
+}
+
+size_t brt_top_select(size_t n, const real *scores, size_t count, uint32_t *list)
+{
+    size_t kept = 0;
     count = brt_min_size(count, n);
     if (count == 0)
         return 0;
-    order place = (order)find_bin(histogram, count, &above) << first_shift;
-    kernels->collect_least(n, score_of(place), scores, list, &listed);
-    place = find_place(list, listed, scores, place, count - above, &ties);
-    for (size_t i = 0; i < listed; i++) {
-        order candidate = order_of(scores[list[i]]);
-        if (candidate == place && ties > 0)
-            ties--;
-        else if (candidate <= place)
-            continue;
-        list[kept++] = list[i];
-    }
+    brt_top top = brt_top_find(n, scores, count);
+    for (size_t i = 0; i < n; i++)
+        if (brt_top_takes(&top, scores[i]))
+            list[kept++] = (uint32_t)i;
     return kept;
 }

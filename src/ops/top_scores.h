@@ -5,13 +5,18 @@
 
 #include "../kernels/kernels.h"
 
-enum { BRT_TOP_BINS = 1 << 11 };
+/* The largest scores: all above the least of them, and so many of those that equal it. Not-a-number is larger than all
+ * others, or, with a sign, smaller. */
+typedef struct brt_top {
+    real least;
+    size_t ties;
+} brt_top;
+/* The `count` largest of n scores; 0 < count <= n. */
+brt_top brt_top_find(size_t n, const real *scores, size_t count);
+/* Whether a score is one of them. To be asked of each once, in their order. */
+bool brt_top_takes(brt_top *top, real score);
 
-/* Adds scores to a histogram over their upper bits, [BRT_TOP_BINS]. */
-void brt_top_count(size_t n, const real *scores, uint32_t *histogram);
-/* The indices of the `count` largest, ascending; all when there are no more. `histogram` has counted every score. list
- * has room for n; returns how many there are. */
-size_t brt_top_select(const brt_kernels *kernels, size_t n, const real *scores, const uint32_t *histogram, size_t count,
-                      uint32_t *list);
+/* The indices of the `count` largest, ascending; all when there are no more. Returns how many there are. */
+size_t brt_top_select(size_t n, const real *scores, size_t count, uint32_t *list);
 
 #endif

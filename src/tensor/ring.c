@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "ring.h"
 
 #include "../base/memory.h"
@@ -6,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 size_t brt_ring_item_bytes(brt_ring_type type)
 {
@@ -39,12 +41,22 @@ static bool is_addressable(const brt_ring_shape *shape)
            brt_mul_ok(bytes, shape->slots, &bytes) && brt_mul_ok(bytes, 4 * sizeof(real), &bytes);
 }
 
-/* calloc: untouched pages cost nothing. */
-static bool allocate(brt_stored *stored, const brt_ring_shape *shape)
+/* Huge pages where the system has them: a memory is read through faster than small ones can be looked up. */
+static void *allocate(size_t bytes)
 {
-    stored->data = calloc(data_bytes(shape), 1);
+    enum { page = 4096 };
+    size_t size = brt_ceil_div(bytes, page) * page;
+    void *memory = aligned_alloc(page, size);
+    if (memory)
+        madvise(memory, size, MADV_HUGEPAGE);
+    return memory;
+}
+
+static bool allocate_stored(brt_stored *stored, const brt_ring_shape *shape)
+{
+    stored->data = allocate(data_bytes(shape));
     if (scale_bytes(shape))
-        stored->scale = calloc(scale_bytes(shape), 1);
+        stored->scale = allocate(scale_bytes(shape));
     return stored->data && (stored->scale || !scale_bytes(shape));
 }
 
@@ -57,7 +69,8 @@ brt_status brt_ring_create(brt_ring *ring, const brt_ring_shape *shape)
                         shape->slots, shape->rows);
     BRT_TRY(brt_memory_check(brt_ring_bytes(shape), "a routed memory"));
     ring->room = calloc(shape->rows * shape->heads * 2 * shape->dim, sizeof *ring->room);
-    if (!ring->room || !allocate(&ring->key, shape) || (!shape->keys_only && !allocate(&ring->value, shape))) {
+    if (!ring->room || !allocate_stored(&ring->key, shape) ||
+        (!shape->keys_only && !allocate_stored(&ring->value, shape))) {
         brt_ring_close(ring);
         return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a routed memory of %zu positions in %zu rows",
                         shape->slots, shape->rows);
@@ -77,8 +90,7 @@ void brt_ring_close(brt_ring *ring)
 
 /* ---- writing ----------------------------------------------------------------------------------------------- */
 
-/* Of the vector of a position among all. */
-static size_t vector_index(const brt_ring *ring, size_t row, size_t head, uint64_t position)
+size_t brt_ring_index(const brt_ring *ring, size_t row, size_t head, uint64_t position)
 {
     const brt_ring_shape *shape = &ring->shape;
     size_t slot = (size_t)(position % shape->slots), unit = slot / shape->unit;
@@ -120,7 +132,7 @@ static void append_task(void *context, size_t task, int thread)
         ones[i] = 1;
     for (size_t i = 0; i < unit; i++) {
         const real *raw = j->raw + ((row * unit + i) * 2 * heads + head) * dim;
-        size_t index = vector_index(ring, row, head, ring->end + i);
+        size_t index = brt_ring_index(ring, row, head, ring->end + i);
         j->kernels->rotary_forward(1, dim, raw, dim, ring->shape.as_they_are ? NULL : ones, NULL, NULL, key, dim);
         store(ring, j->kernels, &ring->key, index, key);
         if (!ring->shape.keys_only)
@@ -180,11 +192,10 @@ size_t brt_ring_stretch(const brt_ring *ring, uint64_t position, size_t count)
     return brt_min_size(count, ring->shape.unit - (size_t)(position % ring->shape.unit));
 }
 
-brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row,
-                          size_t head, uint64_t position, size_t count, real *room)
+brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t index,
+                          size_t count, real *room)
 {
-    size_t index = vector_index(ring, row, head, position), first = index * ring->shape.dim;
-    size_t reals = count * ring->shape.dim;
+    size_t first = index * ring->shape.dim, reals = count * ring->shape.dim;
     switch (ring->shape.type) {
     case BRT_RING_BF16:
         kernels->widen_bf16(reals, (const uint16_t *)stored->data + first, room);
@@ -198,10 +209,20 @@ brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, cons
     return (brt_vectors){(const real *)stored->data + first, NULL};
 }
 
+void brt_ring_fetch(const brt_ring *ring, const brt_stored *stored, size_t index, size_t count)
+{
+    enum { line_bytes = 64 };
+    size_t bytes = ring->shape.dim * brt_ring_item_bytes(ring->shape.type);
+    const char *first = (const char *)stored->data + index * bytes;
+    for (const char *line = first; line < first + count * bytes; line += line_bytes)
+        __builtin_prefetch(line, 0, 2);
+}
+
 void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row, size_t head,
                    uint64_t position, real *out)
 {
-    brt_vectors vector = brt_ring_read(ring, kernels, stored, row, head, position, 1, out);
+    brt_vectors vector =
+        brt_ring_read(ring, kernels, stored, brt_ring_index(ring, row, head, position), 1, out);
     if (vector.data != out)
         memcpy(out, vector.data, ring->shape.dim * sizeof *out);
     if (vector.scale)

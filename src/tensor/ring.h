@@ -55,15 +55,19 @@ typedef struct brt_ring_array {
 /* Returns how many there are. */
 size_t brt_ring_arrays(const brt_ring *ring, uint64_t end, brt_ring_array arrays[BRT_RING_ARRAYS]);
 
+/* How many of `count` positions from `position` on lie side by side. */
+size_t brt_ring_stretch(const brt_ring *ring, uint64_t position, size_t count);
+/* Of a position's vector among all. Those of the positions that lie beside it follow. */
+size_t brt_ring_index(const brt_ring *ring, size_t row, size_t head, uint64_t position);
 /* Vectors as they are read: [count, dim], each to be multiplied by its scale unless scale is NULL. */
 typedef struct brt_vectors {
     const real *data, *scale;
 } brt_vectors;
-/* How many of `count` positions from `position` on lie side by side. */
-size_t brt_ring_stretch(const brt_ring *ring, uint64_t position, size_t count);
-/* The vectors of a stretch; `room` [count, dim] is used unless they are stored as they are read. */
-brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row,
-                          size_t head, uint64_t position, size_t count, real *room);
+/* `room` [count, dim] is used unless they are stored as they are read. */
+brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t index,
+                          size_t count, real *room);
+/* Brings vectors that will soon be read to the second-level cache. */
+void brt_ring_fetch(const brt_ring *ring, const brt_stored *stored, size_t index, size_t count);
 /* One vector, scaled, to out [dim]. */
 void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row, size_t head,
                    uint64_t position, real *out);
