@@ -100,5 +100,7 @@ brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor 
     for (size_t i = 0; i < layer->reads; i++)
         read_states(tape, layer, projection->normalised, sights, count, i, heard, inner * (1 + i));
     brt_tape_forget(tape, projection->normalised);
-    return layer->arithmetic->layer->finish(tape, layer, x, heard, sights[0].dropouts, choice);
+    brt_tensor *y = layer->arithmetic->layer->finish(tape, layer, x, heard, sights[0].dropouts, choice);
+    brt_tape_round(tape, heard);
+    return y;
 }

@@ -154,5 +154,7 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
     brt_tape_forget(tape, view->normalised);
     brt_tape_forget(tape, own.key);
     brt_tape_forget(tape, own.value);
-    return brt_state_update(tape, container, heard, view->state);
+    brt_tensor *next = brt_state_update(tape, container, heard, view->state);
+    brt_tape_round(tape, heard);
+    return next;
 }

@@ -66,6 +66,43 @@ void brt_bulk_zero(int threads, size_t count, real *to)
     run(&(job){.count = count, .to = to}, threads, zero_task);
 }
 
+/* ---- bf16 ------------------------------------------------------------------------------------------------------- */
+
+typedef struct bf16_job {
+    const brt_kernels *kernels;
+    size_t count;
+    real *wide;
+    uint16_t *rounded;
+} bf16_job;
+
+static void round_task(void *context, size_t task, int thread)
+{
+    const bf16_job *j = context;
+    size_t first = task * part_reals;
+    (void)thread;
+    j->kernels->to_bf16(brt_min_size(part_reals, j->count - first), j->wide + first, j->rounded + first);
+}
+
+static void widen_task(void *context, size_t task, int thread)
+{
+    const bf16_job *j = context;
+    size_t first = task * part_reals;
+    (void)thread;
+    j->kernels->widen_bf16(brt_min_size(part_reals, j->count - first), j->rounded + first, j->wide + first);
+}
+
+void brt_bulk_round(const brt_kernels *kernels, int threads, size_t count, const real *from, uint16_t *to)
+{
+    bf16_job j = {kernels, count, (real *)from, to};
+    brt_parallel_for(threads, brt_ceil_div(count, part_reals), round_task, &j);
+}
+
+void brt_bulk_widen(const brt_kernels *kernels, int threads, size_t count, const uint16_t *from, real *to)
+{
+    bf16_job j = {kernels, count, to, (uint16_t *)from};
+    brt_parallel_for(threads, brt_ceil_div(count, part_reals), widen_task, &j);
+}
+
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
 typedef struct rows_job {

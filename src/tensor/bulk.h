@@ -4,10 +4,15 @@
 
 #include "../kernels/kernels.h"
 
+#include <stdint.h>
+
 /* to = from */
 void brt_bulk_copy(int threads, size_t count, const real *from, real *to);
 /* to += from */
 void brt_bulk_add(const brt_kernels *kernels, int threads, size_t count, const real *from, real *to);
+/* to = from, to bf16 and from it */
+void brt_bulk_round(const brt_kernels *kernels, int threads, size_t count, const real *from, uint16_t *to);
+void brt_bulk_widen(const brt_kernels *kernels, int threads, size_t count, const uint16_t *from, real *to);
 /* to = 0 */
 void brt_bulk_zero(int threads, size_t count, real *to);
 /* Each of the rows of `to` [rows, dim] += row [dim] */

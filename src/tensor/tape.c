@@ -233,9 +233,9 @@ static brt_tensor *new_tensor(brt_tape *tape, size_t dims, const size_t *shape)
     return tensor;
 }
 
-static size_t take(brt_tape *tape, size_t count)
+static size_t take(brt_tape *tape, size_t bytes)
 {
-    size_t offset = brt_workspace_take(tape->workspace, count * sizeof(real));
+    size_t offset = brt_workspace_take(tape->workspace, bytes);
     if (offset == BRT_WORKSPACE_NONE)
         brt_tape_fail(tape, BRT_FAIL(BRT_ERROR_INTERNAL,
                                      "a step asked for more working memory than was planned (%zu bytes)",
@@ -245,7 +245,7 @@ static size_t take(brt_tape *tape, size_t count)
 
 static void give_memory(brt_tape *tape, brt_tensor *tensor)
 {
-    tensor->data_offset = take(tape, tensor->count);
+    tensor->data_offset = take(tape, tensor->count * sizeof(real));
     if (tape->status == BRT_OK)
         tensor->data = brt_workspace_at(tape->workspace, tensor->data_offset);
 }
@@ -342,6 +342,32 @@ void brt_tape_forget(brt_tape *tape, brt_tensor *tensor)
     release_data(tape, tensor);
 }
 
+void brt_tape_round(brt_tape *tape, brt_tensor *tensor)
+{
+    if (!tape->bf16 || tape->status != BRT_OK || tensor->producers == 0 || tensor->rounded || tensor->forgotten)
+        return;
+    size_t offset = take(tape, tensor->count * sizeof(uint16_t));
+    if (brt_tape_running(tape))
+        brt_bulk_round(tape->kernels, tape->threads, tensor->count, tensor->data,
+                       brt_workspace_at(tape->workspace, offset));
+    release_data(tape, tensor);
+    tensor->data_offset = offset;
+    tensor->rounded = true;
+}
+
+static void widen(brt_tape *tape, brt_tensor *tensor)
+{
+    size_t rounded = tensor->data_offset;
+    if (!tensor->rounded)
+        return;
+    give_memory(tape, tensor);
+    if (brt_tape_running(tape))
+        brt_bulk_widen(tape->kernels, tape->threads, tensor->count, brt_workspace_at(tape->workspace, rounded),
+                       tensor->data);
+    brt_workspace_give(tape->workspace, rounded);
+    tensor->rounded = false;
+}
+
 void brt_tape_rewind(brt_tape *tape)
 {
     while (tape->tensor_count > 0)
@@ -417,14 +443,20 @@ static void remember_outputs(brt_tape *tape, brt_node *node)
 
 static void remember_inputs(brt_tape *tape, const brt_node *node)
 {
-    for (int i = 0; i < BRT_MAX_INPUTS; i++)
+    for (int i = 0; i < BRT_MAX_INPUTS; i++) {
         if (node->in[i] && node->in[i]->forgotten)
             remember_outputs(tape, node->in[i]->maker);
+        if (node->in[i])
+            widen(tape, node->in[i]);
+    }
 }
 
 static void run_backward(brt_tape *tape, brt_node *node)
 {
     remember_inputs(tape, node);
+    for (int i = 0; i < BRT_MAX_OUTPUTS; i++)
+        if (node->out[i])
+            widen(tape, node->out[i]);
     double start = tape->takes_times ? brt_seconds() : 0;
     node->op->backward(tape, node);
     if (!tape->takes_times)
@@ -463,7 +495,7 @@ static void ensure_gradient(brt_tape *tape, brt_tensor *tensor)
 {
     if (tensor->gradient || tensor->has_gradient)
         return;
-    tensor->gradient_offset = take(tape, tensor->count);
+    tensor->gradient_offset = take(tape, tensor->count * sizeof(real));
     if (tape->status == BRT_OK)
         tensor->gradient = brt_workspace_at(tape->workspace, tensor->gradient_offset);
 }

@@ -24,6 +24,7 @@ typedef struct brt_tensor {
     unsigned producers;  /* nodes that write (a part of) it; freed when backward has passed the last */
     struct brt_node *maker; /* the last recorded one of them */
     bool forgotten;         /* its memory was given back: maker computes it again for backward */
+    bool rounded;           /* its memory holds bf16 and `data` is NULL, until backward reads it */
     bool reaches_loss;      /* known when backward begins */
     size_t data_offset, gradient_offset; /* in the workspace; BRT_WORKSPACE_NONE when elsewhere */
 } brt_tensor;
@@ -101,6 +102,10 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
 /* Gives back the memory of a tensor that forward does not read again, if one repeatable operation made it: a backward
  * pass that reads it has the operation compute it again. Nothing happens otherwise, and where nothing is recorded. */
 void brt_tape_forget(brt_tape *tape, brt_tensor *tensor);
+
+/* On a tape that uses bf16, keeps what was recorded of a tensor in half the memory, rounded, until a backward pass reads
+ * it. For tensors that forward does not read again. Nothing happens otherwise. */
+void brt_tape_round(brt_tape *tape, brt_tensor *tensor);
 
 /* Frees everything made so far: for inference, layer by layer. Not while recording. */
 void brt_tape_rewind(brt_tape *tape);
