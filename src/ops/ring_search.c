@@ -13,7 +13,7 @@ enum {
     /* Keys that are read together. As many are fetched at a time: with more the processor waits for its own fetches
      * (128 take a third longer). */
     stretch_keys = 16,
-    run_keys = 128, /* so far ahead they are fetched */
+    run_keys = 64, /* so far ahead they are fetched */
     /* The sample: the first keys of every so many. */
     sampled_keys = 4,
     sample_step = 128,
@@ -28,10 +28,10 @@ static real *take(real *base, size_t *used, size_t count)
     return at;
 }
 
-/* Of one thread: a stretch of keys, widened, and its weights. */
+/* Of one thread: a stretch of keys, widened, its weights, and a task's scores. */
 static size_t room_of_thread(const brt_search *s)
 {
-    return stretch_keys * (s->dim + s->queries);
+    return stretch_keys * (s->dim + s->queries) + task_keys * s->queries;
 }
 
 size_t brt_search_arrange(brt_search *s, size_t threads, real *base)
@@ -44,7 +44,7 @@ size_t brt_search_arrange(brt_search *s, size_t threads, real *base)
     s->list = (uint32_t *)(void *)take(base, &used, s->queries * s->stride);
     s->least = take(base, &used, s->queries);
     s->weight = take(base, &used, tasks * s->queries);
-    s->listed = (uint32_t *)(void *)take(base, &used, s->queries);
+    s->listed = (uint32_t *)(void *)take(base, &used, tasks * s->queries);
     return used;
 }
 
@@ -70,23 +70,20 @@ typedef struct pass {
     const brt_search *search;
     size_t task;
     real *keys, *weights; /* [stretch_keys, dim], [queries, stretch_keys]: room */
+    real *scores;         /* [queries, stride] */
+    size_t stride;
     bool weighs;
 } pass;
 
-static pass start_pass(const brt_search *s, size_t task, int thread, bool weighs)
+/* Scores of a head's queries. */
+static void score(const pass *p, size_t head, size_t count, brt_vectors keys, real *scores)
 {
-    real *room = brt_search_room(s, thread);
-    return (pass){s, task, room, room + stretch_keys * s->dim, weighs};
-}
-
-/* Scores of a head's queries, stride apart. */
-static void score(const brt_search *s, size_t head, size_t count, brt_vectors keys, real *scores)
-{
+    const brt_search *s = p->search;
     size_t queries = queries_of_head(s);
     s->kernels->matvec(queries, count, s->dim, s->query + head * queries * s->dim, s->dim, keys.data, s->dim, scores,
-                       s->stride, false);
+                       p->stride, false);
     if (keys.scale)
-        s->kernels->scale_columns(queries, count, keys.scale, scores, s->stride, scores, s->stride, false);
+        s->kernels->scale_columns(queries, count, keys.scale, scores, p->stride, scores, p->stride, false);
 }
 
 /* Adds what lies below the bounds to the sums of the task. */
@@ -94,7 +91,7 @@ static void weigh(const pass *p, size_t head, size_t count, brt_vectors keys, co
 {
     const brt_search *s = p->search;
     size_t queries = queries_of_head(s), sums = p->task * s->queries + head * queries;
-    s->kernels->exp_below(queries, count, s->sharpness, s->least + head * queries, scores, s->stride, p->weights,
+    s->kernels->exp_below(queries, count, s->sharpness, s->least + head * queries, scores, p->stride, p->weights,
                           stretch_keys, s->weight + sums);
     if (keys.scale)
         s->kernels->scale_columns(queries, count, keys.scale, p->weights, stretch_keys, p->weights, stretch_keys, false);
@@ -102,7 +99,7 @@ static void weigh(const pass *p, size_t head, size_t count, brt_vectors keys, co
                        s->weighted + sums * s->dim, s->dim, true);
 }
 
-/* Scores `count` positions from `first` on, in columns of `scores` from `column` on, while those from `next` on are
+/* Scores `count` positions from `first` on, to the columns of p->scores from `column` on, while those from `next` on are
  * fetched: all after `begin`, all side by side. */
 static void scan(const pass *p, size_t first, size_t count, size_t next, size_t column)
 {
@@ -111,13 +108,13 @@ static void scan(const pass *p, size_t first, size_t count, size_t next, size_t 
     for (size_t head = 0; head < s->ring->shape.heads; head++) {
         size_t index = brt_ring_index(s->ring, s->row, head, s->begin + first);
         size_t next_index = brt_ring_index(s->ring, s->row, head, s->begin + next);
-        real *scores = s->scores + head * queries_of_head(s) * s->stride + column;
+        real *scores = p->scores + head * queries_of_head(s) * p->stride + column;
         for (size_t i = 0; i < count; i += here, scores += here) {
             here = brt_min_size(stretch_keys, count - i);
             if (i + here <= next_count)
                 brt_ring_fetch(s->ring, &s->ring->key, next_index + i, here);
             brt_vectors keys = brt_ring_read(s->ring, s->kernels, &s->ring->key, index + i, here, p->keys);
-            score(s, head, here, keys, scores);
+            score(p, head, here, keys, scores);
             if (p->weighs)
                 weigh(p, head, here, keys, scores);
         }
@@ -135,7 +132,7 @@ static size_t sample_size(size_t count)
 static void sample_task(void *context, size_t task, int thread)
 {
     const brt_search *s = context;
-    pass p = start_pass(s, task, thread, false);
+    pass p = {.search = s, .keys = brt_search_room(s, thread), .scores = s->scores, .stride = s->stride};
     size_t end = brt_min_size((task + 1) * task_keys, s->count), count;
     for (size_t group = task * task_keys; group < end; group += sample_step) {
         size_t next = group + sample_step < end ? group + sample_step : group;
@@ -178,36 +175,58 @@ static size_t run_length(const brt_search *s, size_t first, size_t end)
     return brt_ring_stretch(s->ring, position, brt_min_size(run_keys - into_run, end - first));
 }
 
+/* Lists those of a task's scores that reach the bound, at the task's place. */
+static void list_scores(const pass *p, size_t query, size_t first, size_t count)
+{
+    const brt_search *s = p->search;
+    const real *scores = p->scores + query * p->stride;
+    size_t at = query * s->stride + first, listed;
+    s->kernels->collect_least(count, s->least[query], scores, s->list + at, &listed);
+    for (size_t i = 0; i < listed; i++) {
+        s->scores[at + i] = scores[s->list[at + i]];
+        s->list[at + i] += (uint32_t)first;
+    }
+    s->listed[p->task * s->queries + query] = (uint32_t)listed;
+}
+
 static void scan_task(void *context, size_t task, int thread)
 {
     const brt_search *s = context;
-    pass p = start_pass(s, task, thread, s->sharpness > 0);
+    real *keys = brt_search_room(s, thread), *weights = keys + stretch_keys * s->dim;
+    pass p = {s, task, keys, weights, weights + stretch_keys * s->queries, task_keys, s->sharpness > 0};
     size_t first = task * task_keys, end = brt_min_size(first + task_keys, s->count), sums = task * s->queries;
     if (p.weighs) {
         memset(s->weight + sums, 0, s->queries * sizeof *s->weight);
         memset(s->weighted + sums * s->dim, 0, s->queries * s->dim * sizeof *s->weighted);
     }
-    for (size_t count; first < end; first += count) {
-        count = run_length(s, first, end);
-        scan(&p, first, count, first + count < end ? first + count : first, first);
+    for (size_t at = first, count; at < end; at += count) {
+        count = run_length(s, at, end);
+        scan(&p, at, count, at + count < end ? at + count : at, at - first);
     }
+    for (size_t query = 0; query < s->queries; query++)
+        list_scores(&p, query, first, end - first);
 }
 
-static void list_task(void *context, size_t query, int thread)
+/* What the tasks have listed for a query, side by side; how many that are stands in the first task's place. */
+static void join_task(void *context, size_t query, int thread)
 {
     const brt_search *s = context;
-    size_t at = query * s->stride, listed;
+    real *scores = s->scores + query * s->stride;
+    uint32_t *list = s->list + query * s->stride, joined = 0;
     (void)thread;
-    s->kernels->collect_least(s->count, s->least[query], s->scores + at, s->list + at, &listed);
-    for (size_t i = 0; i < listed; i++)
-        s->scores[at + i] = s->scores[at + s->list[at + i]];
-    s->listed[query] = (uint32_t)listed;
+    for (size_t task = 0; task < brt_ceil_div(s->count, task_keys); task++) {
+        uint32_t listed = s->listed[task * s->queries + query];
+        memmove(list + joined, list + task * task_keys, listed * sizeof *list);
+        memmove(scores + joined, scores + task * task_keys, listed * sizeof *scores);
+        joined += listed;
+    }
+    s->listed[query] = joined;
 }
 
 static bool listed_enough(const brt_search *s)
 {
-    for (size_t q = 0; q < s->queries; q++)
-        if (s->listed[q] < s->wanted)
+    for (size_t query = 0; query < s->queries; query++)
+        if (s->listed[query] < s->wanted)
             return false;
     return true;
 }
@@ -242,12 +261,12 @@ static void settle_task(void *context, size_t query, int thread)
     const brt_search *s = context;
     real *scores = s->scores + query * s->stride, bound = s->least[query];
     uint32_t *list = s->list + query * s->stride;
-    brt_top top = brt_top_find(s->listed[query], scores, s->wanted);
-    size_t kept = 0;
+    size_t listed = s->listed[query], kept = 0;
+    brt_top top = brt_top_find(listed, scores, s->wanted);
     s->least[query] = top.least;
     if (s->sharpness > 0)
         combine_sums(s, query, bound);
-    for (size_t i = 0; i < s->listed[query]; i++) {
+    for (size_t i = 0; i < listed; i++) {
         if (brt_top_takes(&top, scores[i])) {
             list[kept] = list[i];
             scores[kept++] = scores[i];
@@ -265,7 +284,7 @@ void brt_search_run(brt_search *s, int threads)
         guessing g = plan_guess(s, attempt++);
         brt_parallel_for(threads, s->queries, guess_task, &g);
         brt_parallel_for(threads, tasks, scan_task, s);
-        brt_parallel_for(threads, s->queries, list_task, s);
+        brt_parallel_for(threads, s->queries, join_task, s);
     } while (!listed_enough(s));
     brt_parallel_for(threads, s->queries, settle_task, s);
 }

@@ -30,8 +30,8 @@ typedef struct brt_search {
     real *least;    /* [queries]: the least of these */
     real *weight;   /* [queries]: the sum of the weights of all other keys; behind it, those of tasks */
     real *weighted; /* [queries, dim]: the sum of weights times keys; likewise */
-    uint32_t *listed; /* [queries] */
-    real *room;       /* [threads, keys and weights] */
+    uint32_t *listed; /* [tasks, queries] */
+    real *room;       /* [threads, keys, weights and scores] */
 } brt_search;
 
 /* Points a search, whose queries, dim and stride are set, to its room from `base` on (base NULL: to nothing). Returns how

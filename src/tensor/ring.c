@@ -215,7 +215,7 @@ void brt_ring_fetch(const brt_ring *ring, const brt_stored *stored, size_t index
     size_t bytes = ring->shape.dim * brt_ring_item_bytes(ring->shape.type);
     const char *first = (const char *)stored->data + index * bytes;
     for (const char *line = first; line < first + count * bytes; line += line_bytes)
-        __builtin_prefetch(line, 0, 2);
+        __builtin_prefetch(line, 0, 3);
 }
 
 void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row, size_t head,

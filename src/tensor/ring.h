@@ -66,7 +66,7 @@ typedef struct brt_vectors {
 /* `room` [count, dim] is used unless they are stored as they are read. */
 brt_vectors brt_ring_read(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t index,
                           size_t count, real *room);
-/* Brings vectors that will soon be read to the second-level cache. */
+/* Brings vectors that will soon be read to the first-level cache. */
 void brt_ring_fetch(const brt_ring *ring, const brt_stored *stored, size_t index, size_t count);
 /* One vector, scaled, to out [dim]. */
 void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row, size_t head,
