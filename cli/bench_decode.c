@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { blocks = 5 }; /* of which the median counts, or each place's least time */
+enum { blocks = 9 }; /* of which the median counts, or each place's least time */
 
 typedef struct decoding {
     brt_stream *stream;

@@ -11,11 +11,15 @@ static const char medium_model[] =
     "{\"num_tokens\": 70, \"dim\": 64, \"depth\": 3, \"heads\": 2, \"dim_head\": 32, \"block_width\": 40,"
     " \"max_seq_len\": 80, \"recurrent_layers\": [3, 1]}";
 
-/* Blocks and states so large that a state's write is spread in several parts over a block. */
-static const char wide_model[] =
-    "{\"num_tokens\": 20, \"dim\": 12, \"depth\": 2, \"heads\": 4, \"kv_heads\": 2, \"dim_head\": 4, \"ff_mult\": 2,"
-    " \"block_width\": 70, \"num_state_vectors\": 66, \"max_seq_len\": 140, \"recurrent_layers\": [2],"
-    " \"read_recurrent_layers\": [1]}";
+/* Blocks and states so large that a state's write is spread in several parts over a block; `more` arguments. */
+#define WIDE_MODEL(more)                                                                                               \
+    "{\"num_tokens\": 20, \"dim\": 12, \"depth\": 2, \"heads\": 4, \"kv_heads\": 2, \"dim_head\": 4,"                  \
+    " \"ff_mult\": 2, \"block_width\": 70, \"num_state_vectors\": 66, \"max_seq_len\": 140,"                         \
+    " \"recurrent_layers\": [2]" more "}"
+static const char wide_model[] = WIDE_MODEL(", \"read_recurrent_layers\": [1]");
+static const char wide_memformer[] = WIDE_MODEL(", \"state_cell\": \"memformer\"");
+static const char wide_paper[] = WIDE_MODEL(", \"arithmetic\": \"paper\", \"position_encoding\": \"t5\","
+                                            " \"state_gate\": \"lstm\", \"state_update\": \"dual\"");
 
 /* A model and tokens [rows, time] for it. */
 typedef struct input {

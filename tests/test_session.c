@@ -38,6 +38,20 @@ static void a_session_goes_on_from_every_position(void **state)
         }
 }
 
+/* Also where a state's write is under way, or half of it is left to the next block. */
+static void a_session_goes_on_in_the_middle_of_a_write(void **state)
+{
+    (void)state;
+    const char *const configs[] = {wide_model, wide_memformer, wide_paper};
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+        input in = make_input(make_model(configs[i]), 2, 2);
+        const size_t fed[] = {1, 40, in.width - 5, in.width - 1, in.width, in.width + 1, 2 * in.width};
+        for (size_t j = 0; j < sizeof fed / sizeof fed[0]; j++)
+            expect_continuation(configs[i], &in, fed[j]);
+        close_input(&in);
+    }
+}
+
 /* Every token in a stream of its own, handed on in a file. */
 static void a_chain_of_sessions_is_one_stream(void **state)
 {
@@ -235,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_goes_on_from_every_position),
+        cmocka_unit_test(a_session_goes_on_in_the_middle_of_a_write),
         cmocka_unit_test(a_chain_of_sessions_is_one_stream),
         cmocka_unit_test(a_reset_row_stays_reset),
         cmocka_unit_test(sessions_of_other_models_are_refused),

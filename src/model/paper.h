@@ -32,8 +32,9 @@ typedef struct brt_paper_queries {
 /* A gate after a matrix; which of its parameters there are depends on its kind. */
 typedef struct brt_paper_gate {
     brt_gate_kind kind;
-    brt_tensor *bias;                 /* fixed: [dim] */
-    brt_linear kernel, input, forget; /* full; lstm */
+    brt_tensor *bias; /* fixed: [dim] */
+    size_t kernels;
+    brt_linear kernel[2]; /* full: one; lstm: to forget and to take in */
 } brt_paper_gate;
 
 /* Parameters by PREFIXname; where there is none, NULL, or a linear layer without weight. */

@@ -29,8 +29,9 @@ static void bind(brt_state_container *container, const brt_parameters *parameter
     container->q_to_state = find_linear(parameters, prefix, "q_to_state");
     container->q_from_state = find_linear(parameters, prefix, "q_from_state");
     container->state_to_kv = find_linear(parameters, prefix, "state_to_kv");
-    container->to_state_out = find_linear(parameters, prefix, "to_state_out");
-    container->state_out_to_gate = find_linear(parameters, prefix, "state_out_to_gate");
+    container->projections = 1;
+    container->projection[0] = (brt_state_projection){find_linear(parameters, prefix, "to_state_out"),
+                                                      find_linear(parameters, prefix, "state_out_to_gate")};
     container->to_state_q_scale = find(parameters, prefix, "to_state_cross_attn.q_scale");
     container->to_state_k_scale = find(parameters, prefix, "to_state_cross_attn.k_scale");
     container->from_state_q_scale = find(parameters, prefix, "from_state_cross_attn.q_scale");
@@ -62,11 +63,10 @@ static brt_tensor *queries(brt_tape *tape, const brt_state_container *container,
     return brt_op_queries(tape, projected, container->key_heads, container->heads, scale, NULL, 0);
 }
 
-static brt_tensor *update(brt_tape *tape, const brt_state_container *container, brt_tensor *heard, brt_tensor *state)
+static brt_tensor *update(brt_tape *tape, const brt_state_container *container, brt_tensor *const *projected,
+                          brt_tensor *state)
 {
-    brt_tensor *out = brt_op_linear(tape, heard, &container->to_state_out, NULL);
-    brt_tensor *new_value = brt_op_linear(tape, out, &container->state_out_to_gate, NULL);
-    return brt_op_ema(tape, container->beta, new_value, state);
+    return brt_op_ema(tape, container->beta, projected[0], state);
 }
 
 const brt_state_arithmetic brt_reference_state = {bind, raw_keys, queries, update};

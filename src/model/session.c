@@ -264,7 +264,7 @@ static brt_status read_items(brt_stream *stream, const brt_safetensors *file, co
             stream->scans[i].end = end;
     }
     stream->filled = filled;
-    stream->stale = true;
+    stream->stale = stream->replaced = true;
     return BRT_OK;
 }
 

@@ -1,5 +1,7 @@
 #include "arithmetic.h"
 
+#include <string.h>
+
 void brt_state_container_bind(brt_state_container *container, const brt_parameters *parameters,
                               const brt_config *config, size_t write_layer, size_t read_layer)
 {
@@ -14,24 +16,24 @@ void brt_state_container_bind(brt_state_container *container, const brt_paramete
     container->arithmetic->state->bind(container, parameters, config);
 }
 
-brt_tensor *brt_state_recall(brt_tape *tape, brt_tensor *state, brt_tensor *bias)
+brt_tensor *brt_state_recall(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
 {
+    brt_tensor *bias = container->forget_bias;
     return bias ? brt_op_unit(tape, brt_op_add_rows(tape, state, bias), 1, NULL) : state;
 }
 
-brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
-                                brt_tensor *ids)
+brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
 {
     brt_tensor *normalised = container->arithmetic->norm(tape, state, container->norm_gain);
-    brt_tensor *known = brt_op_add_rows(tape, normalised, ids);
+    brt_tensor *known = brt_op_add_rows(tape, normalised, container->ids);
     brt_tape_forget(tape, normalised);
     return known;
 }
 
 brt_state_view brt_state_open(brt_tape *tape, const brt_state_container *container, brt_tensor *state)
 {
-    brt_state_view view = {.state = brt_state_recall(tape, state, container->forget_bias)};
-    view.normalised = brt_state_normalise(tape, container, view.state, container->ids);
+    brt_state_view view = {.state = brt_state_recall(tape, container, state)};
+    view.normalised = brt_state_normalise(tape, container, view.state);
     view.raw_keys = container->arithmetic->state->raw_keys(tape, container, view.normalised);
     return view;
 }
@@ -43,10 +45,15 @@ brt_keys brt_state_keys(brt_tape *tape, const brt_state_container *container, co
 
 /* ---- the write ------------------------------------------------------------------------------------------ */
 
+bool brt_state_hears_apart(const brt_state_container *container)
+{
+    return !container->forget_bias;
+}
+
 size_t brt_state_heard_width(const brt_state_container *container)
 {
     size_t inner = container->key_heads * container->heads * container->dim_head;
-    return container->forget_bias ? inner : 2 * inner;
+    return brt_state_hears_apart(container) ? 2 * inner : inner;
 }
 
 brt_keys brt_state_own_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view)
@@ -70,7 +77,7 @@ void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container,
                            brt_tensor *log_sum_exp)
 {
     brt_attention how = unmasked(container, heard->shape[2], 0, container->heard_head);
-    if (container->forget_bias) { /* a window of one key: a vector's own */
+    if (!brt_state_hears_apart(container)) { /* a window of one key: a vector's own */
         how.causal = true;
         how.window = 1;
         how.first_query = first;
@@ -111,9 +118,41 @@ void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, 
     attend_to_tokens(tape, container, query, memory, block, &how, out);
 }
 
-brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *heard, brt_tensor *state)
+brt_tensor *brt_state_project(brt_tape *tape, const brt_state_projection *projection, brt_tensor *heard)
 {
-    return container->arithmetic->state->update(tape, container, heard, state);
+    brt_tensor *first = brt_op_linear(tape, heard, &projection->first, NULL);
+    return projection->second.weight ? brt_op_linear(tape, first, &projection->second, NULL) : first;
+}
+
+size_t brt_state_projected_width(const brt_state_projection *projection)
+{
+    return (projection->second.weight ? projection->second.weight : projection->first.weight)->shape[0];
+}
+
+/* Row i is the vector whose only number is a 1 in the i-th of the tokens' columns. */
+static brt_tensor *unit_vectors(brt_tape *tape, const brt_state_container *c)
+{
+    size_t inner = c->key_heads * c->heads * c->dim_head, width = brt_state_heard_width(c);
+    brt_tensor *units = brt_tape_tensor(tape, BRT_SHAPE(inner, width));
+    if (brt_tape_running(tape))
+        memset(units->data, 0, units->count * sizeof(real));
+    for (size_t i = 0; i < inner && brt_tape_running(tape); i++)
+        units->data[i * width + i / c->dim_head * c->heard_head + c->heard_tokens + i % c->dim_head] = 1;
+    return units;
+}
+
+brt_tensor *brt_state_token_projection(brt_tape *tape, const brt_state_container *container,
+                                       const brt_state_projection *projection)
+{
+    brt_state_projection unbiased = *projection;
+    unbiased.first.bias = unbiased.second.bias = NULL;
+    return brt_op_transpose(tape, brt_state_project(tape, &unbiased, unit_vectors(tape, container)));
+}
+
+brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *const *projected,
+                             brt_tensor *state)
+{
+    return container->arithmetic->state->update(tape, container, projected, state);
 }
 
 /* Memformer: one softmax over a vector itself and the block. */
@@ -149,12 +188,15 @@ brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container
 {
     brt_keys own = brt_state_own_keys(tape, container, view);
     brt_tensor *query = brt_state_token_queries(tape, container, view->normalised);
-    brt_tensor *heard = container->forget_bias ? hear_as_one(tape, container, view, &own, query, memory, block)
-                                               : hear_apart(tape, container, view, &own, query, memory, block);
+    brt_tensor *heard = brt_state_hears_apart(container)
+                            ? hear_apart(tape, container, view, &own, query, memory, block)
+                            : hear_as_one(tape, container, view, &own, query, memory, block);
     brt_tape_forget(tape, view->normalised);
     brt_tape_forget(tape, own.key);
     brt_tape_forget(tape, own.value);
-    brt_tensor *next = brt_state_update(tape, container, heard, view->state);
+    brt_tensor *projected[BRT_STATE_PROJECTIONS];
+    for (size_t i = 0; i < container->projections; i++)
+        projected[i] = brt_state_project(tape, &container->projection[i], heard);
     brt_tape_round(tape, heard);
-    return next;
+    return brt_state_update(tape, container, projected, view->state);
 }

@@ -7,6 +7,12 @@
 
 typedef struct brt_arithmetic brt_arithmetic;
 
+/* Of what a state's vectors heard: one matrix, or two in a row. */
+typedef struct brt_state_projection {
+    brt_linear first, second; /* second: without weight where there is one */
+} brt_state_projection;
+enum { BRT_STATE_PROJECTIONS = 3 }; /* at most */
+
 typedef struct brt_state_container {
     const brt_arithmetic *arithmetic;
     size_t write_layer, read_layer;    /* from 0 */
@@ -17,10 +23,12 @@ typedef struct brt_state_container {
     real scale;                      /* of the logits of the write's attentions */
     bool hears_memory;               /* not the block alone */
     size_t heard_head, heard_tokens; /* see brt_state_heard_width */
+    size_t projections;
+    brt_state_projection projection[BRT_STATE_PROJECTIONS]; /* of what is heard: what the update begins with */
     /* The reference's; scales NULL in the paper's. */
     brt_tensor *forget_bias; /* [vectors, dim], of Memformer's cell; NULL: the block-recurrent one */
     brt_tensor *beta;        /* [dim], the gate */
-    brt_linear q_to_state, q_from_state, state_to_kv, to_state_out, state_out_to_gate;
+    brt_linear q_to_state, q_from_state, state_to_kv;
     brt_linear state_to_q; /* not of Memformer's; nor is self_q_scale */
     brt_tensor *to_state_q_scale, *to_state_k_scale;
     brt_tensor *self_q_scale, *self_k_scale;
@@ -30,7 +38,7 @@ typedef struct brt_state_container {
     brt_paper_queries to_itself, to_tokens;
     brt_update_kind update;
     brt_paper_gate gate, ff_gate; /* after attention, after the feed-forward */
-    brt_linear to_out, ff_in, ff_out;
+    brt_linear ff_in, ff_out;
     brt_tensor *ff_gain;
 } brt_state_container;
 
@@ -54,7 +62,9 @@ typedef struct brt_state_arithmetic {
     /* to the state itself, or to tokens: [batch * key_heads, vectors, heads, dim_head] */
     brt_tensor *(*queries)(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
                            bool to_tokens);
-    brt_tensor *(*update)(brt_tape *tape, const brt_state_container *container, brt_tensor *heard, brt_tensor *state);
+    /* The next state, from the container's projections of what was heard. */
+    brt_tensor *(*update)(brt_tape *tape, const brt_state_container *container, brt_tensor *const *projected,
+                          brt_tensor *state);
 } brt_state_arithmetic;
 extern const brt_state_arithmetic brt_reference_state, brt_paper_state;
 
@@ -64,20 +74,20 @@ extern const brt_state_arithmetic brt_reference_state, brt_paper_state;
 brt_tensor *brt_state_write(brt_tape *tape, const brt_state_container *container, const brt_state_view *view,
                             brt_tensor *memory, brt_tensor *block);
 
-/* ---- the write in parts, for streams: most of it needs no more than the state as it was ---------------------- */
+/* ---- the write in parts, for streams: most of it needs no more than the state as it was ----------------------
+ * All of it is done by vector: a container with the ids and forget_bias of some serves for them alone. */
 
-/* A state as the cell finds it, of all vectors or of some: for Memformer (state + bias) / |state + bias|, else the state.
- * bias, rows of forget_bias: [vectors, dim] or NULL. */
-brt_tensor *brt_state_recall(brt_tape *tape, brt_tensor *state, brt_tensor *bias);
-/* Its norm + ids; ids [vectors, dim]. */
-brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state,
-                                brt_tensor *ids);
+/* A state as the cell finds it: for Memformer (state + bias) / |state + bias|, else the state. */
+brt_tensor *brt_state_recall(brt_tape *tape, const brt_state_container *container, brt_tensor *state);
+/* Its norm + ids. */
+brt_tensor *brt_state_normalise(brt_tape *tape, const brt_state_container *container, brt_tensor *state);
 /* Keys and values for the state itself. */
 brt_keys brt_state_own_keys(brt_tape *tape, const brt_state_container *container, const brt_state_view *view);
 /* What vectors hear, [batch, vectors, heard_width]: head h of all from the state itself in the dim_head columns from
- * h * heard_head on, from tokens in those from h * heard_head + heard_tokens on. For Memformer both are the same: from a
- * vector itself and the block together. */
+ * h * heard_head on, from tokens in those from h * heard_head + heard_tokens on. For Memformer both are the same: from
+ * a vector itself and the block together. */
 size_t brt_state_heard_width(const brt_state_container *container);
+bool brt_state_hears_apart(const brt_state_container *container); /* not for Memformer */
 /* From the state itself: vectors first, first + 1, ... hear all of it, or, for Memformer, themselves; then log_sum_exp
  * [batch * key_heads, vectors, heads] joins it with the block. query: brt_state_token_queries, for Memformer. */
 void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised,
@@ -90,8 +100,16 @@ brt_tensor *brt_state_token_queries(brt_tape *tape, const brt_state_container *c
  * heads], to join chunks by. */
 void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *memory,
                           brt_tensor *block, brt_tensor *out, brt_tensor *log_sum_exp);
-/* The next state, from what was heard. */
-brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *heard,
+/* Of what was heard, or of a share of it, with zeros in the columns of the rest. */
+brt_tensor *brt_state_project(brt_tape *tape, const brt_state_projection *projection, brt_tensor *heard);
+/* Of the tokens' share, [batch, vectors, all heads * dim_head], the same by one matrix [out, all heads * dim_head] for
+ * both in a row, without biases: a third of the work, for what can only be done when all tokens have been heard. */
+brt_tensor *brt_state_token_projection(brt_tape *tape, const brt_state_container *container,
+                                       const brt_state_projection *projection);
+/* Numbers that a projection makes of what a vector heard. */
+size_t brt_state_projected_width(const brt_state_projection *projection);
+/* The next state. */
+brt_tensor *brt_state_update(brt_tape *tape, const brt_state_container *container, brt_tensor *const *projected,
                              brt_tensor *state);
 
 #endif

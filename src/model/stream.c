@@ -3,6 +3,7 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/size.h"
+#include "../tensor/bulk.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,8 +86,12 @@ static void place_arrays(brt_stream *s, placement *p)
         state->own_key = place(p, key_rows, vectors(s), head, sizeof(real));
         state->own_value = place(p, key_rows, vectors(s), head, sizeof(real));
         state->query = place(p, rows * heads, vectors(s), head, sizeof(real));
-        state->heard = place(p, rows * heads, vectors(s), 2 * head, sizeof(real));
+        state->heard = place(p, rows * heads, vectors(s), head, sizeof(real));
         state->log_sum = place(p, rows * heads, vectors(s), 1, sizeof(real));
+        const brt_state_container *container = &s->model->container[i];
+        for (size_t j = 0; j < container->projections; j++)
+            state->projected[j] =
+                place(p, rows, vectors(s), brt_state_projected_width(&container->projection[j]), sizeof(real));
     }
     for (size_t i = 0; i < config->conditional_ff_layers.count; i++)
         s->scores[i] = place(p, rows, width, 1, sizeof(real));
@@ -99,7 +104,7 @@ static brt_status allocate(brt_stream *stream)
     place_arrays(stream, &count);
     if (count.overflow)
         return BRT_FAIL(BRT_ERROR_ARGUMENT, "a stream of %zu rows is larger than a machine can address", stream->rows);
-    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape) +
+    BRT_TRY(brt_memory_check(count.used + brt_tape_bytes(stream->tape) + brt_stream_projections_bytes(stream) +
                                  brt_parameters_enabling_bytes(&stream->model->parameters, false, false),
                              "a stream's memory"));
     stream->memory_bytes = count.used;
@@ -165,7 +170,8 @@ brt_status brt_stream_measure(const brt_model *model, const brt_stream_options *
     if (status == BRT_OK) {
         placement count = {0};
         place_arrays(stream, &count);
-        *bytes = count.used + brt_tape_bytes(stream->tape) + brt_stream_memories_bytes(stream);
+        *bytes = count.used + brt_tape_bytes(stream->tape) + brt_stream_projections_bytes(stream) +
+                 brt_stream_memories_bytes(stream);
     }
     brt_stream_close(stream);
     return status;
@@ -186,6 +192,8 @@ brt_status brt_stream_open(brt_stream **out, const brt_model *model, const brt_s
         status = brt_parameters_enable(&model->parameters, false, false);
     if (status == BRT_OK)
         status = brt_tape_commit(stream->tape);
+    if (status == BRT_OK)
+        status = brt_stream_make_projections(stream);
     if (status == BRT_OK) {
         brt_stream_make_biases(stream);
         status = brt_stream_reset(stream, -1);
@@ -204,6 +212,7 @@ void brt_stream_close(brt_stream *stream)
         return;
     brt_tape_close(stream->tape);
     brt_stream_close_memories(stream);
+    brt_stream_close_projections(stream);
     free(stream->routed);
     free(stream->scores);
     free(stream->window);
@@ -217,7 +226,7 @@ void brt_stream_close(brt_stream *stream)
 void brt_stream_keep(const brt_stream *stream, const brt_tensor *result, real *to)
 {
     if (brt_tape_running(stream->tape))
-        memcpy(to, result->data, result->count * sizeof(real));
+        brt_bulk_copy(brt_tape_threads(stream->tape), result->count, result->data, to);
     brt_tape_rewind(stream->tape);
 }
 
@@ -246,7 +255,7 @@ brt_status brt_stream_reset(brt_stream *stream, int64_t row)
     if (row < 0 || stream->rows == 1)
         stream->filled = 0;
     brt_stream_forget_part(stream);
-    stream->stale = true;
+    stream->stale = stream->replaced = true;
     return BRT_OK;
 }
 
@@ -256,7 +265,7 @@ brt_status brt_stream_drop_partial_block(brt_stream *stream)
         stream->position[row] -= stream->filled;
     stream->filled = 0;
     brt_stream_forget_part(stream);
-    stream->stale = true;
+    stream->stale = stream->replaced = true;
     return BRT_OK;
 }
 

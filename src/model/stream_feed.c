@@ -178,11 +178,11 @@ void brt_stream_plan_feeding(brt_stream *stream)
 static void prepare(brt_stream *stream)
 {
     brt_stream_finish_states(stream);
-    for (size_t i = 0; i < stream->model->containers; i++)
+    for (size_t i = 0; i < stream->model->containers && stream->replaced; i++)
         brt_stream_open_state(stream, i);
     brt_stream_prepare_windows(stream);
     brt_stream_choose_again(stream);
-    stream->stale = false;
+    stream->stale = stream->replaced = false;
 }
 
 /* A full block: the states are written, the block becomes the memory (the same steps as in a training segment). */

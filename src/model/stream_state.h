@@ -14,15 +14,18 @@ typedef struct brt_window {
                          * block's queries so far, where a compression asks for it */
 } brt_window;
 
-/* What is made of a state in the course of a block: what its readers need, and the parts of its write. */
+/* What is made of a state in the course of a block: what its readers need, and the parts of its write. Vectors go by
+ * slices (stream_states.c), within which `query` and `log_sum` have key heads first. */
 typedef struct brt_state_window {
     real *key, *value;         /* [rows, kv_heads, vectors, dim_head]: for the layer that reads */
     real *own_key, *own_value; /* likewise, for the state itself */
-    real *query;               /* [rows, kv_heads, vectors, heads / kv_heads, dim_head]: to tokens */
-    real *heard;               /* [rows, vectors, 2 * heads * dim_head]: from the state, and from tokens so far */
-    real *log_sum;             /* [rows, kv_heads, vectors, heads / kv_heads]: of the softmax over tokens so far */
+    real *query;               /* [rows, vectors, heads * dim_head]: to tokens */
+    real *heard;               /* likewise: from tokens so far */
+    real *log_sum;             /* [rows, vectors, heads]: of the softmax over them */
+    real *projected[BRT_STATE_PROJECTIONS]; /* [rows, vectors, projected width]: of what is heard, the state's share */
+    brt_matrix *token_projection[BRT_STATE_PROJECTIONS]; /* makes the tokens' share: brt_state_token_projection */
     size_t slices, chunks;     /* of vectors and of keys that are done */
-    bool half_written;         /* of the state, the second half of the vectors is to be updated */
+    size_t closed;             /* slices of the next state, when a block has ended; 0: all */
 } brt_state_window;
 
 /* What a routed layer has chosen for the current part of the block, of which some tokens have been fed. */
@@ -38,7 +41,8 @@ struct brt_stream {
     size_t rows;
     bool no_states, no_memories;
     size_t filled;       /* tokens of the current block that have been fed */
-    bool stale;          /* the forms that are made of what is carried are to be made anew before the next token */
+    bool stale;          /* the forms that are made of what is carried are to be made anew before the next token ... */
+    bool replaced;       /* ... also of states, which at a block's end have made theirs */
     uint64_t *position;  /* [rows] */
     uint64_t *past;      /* [rows]: full blocks of memory */
     size_t *first_key;   /* [rows]: brt_carried_first_key of past */
@@ -149,13 +153,17 @@ void brt_stream_renew_price(brt_stream *stream, const brt_layer *layer);
 
 /* ---- states, by their index ----------------------------------------------------------------------------------- */
 
+/* The matrices of their writes, which do not change while the stream is open; bytes of them. */
+brt_status brt_stream_make_projections(brt_stream *stream);
+void brt_stream_close_projections(brt_stream *stream);
+size_t brt_stream_projections_bytes(const brt_stream *stream);
 /* For the layer that reads. */
 brt_keys brt_stream_state_keys(brt_stream *stream, size_t index);
-/* Its keys, from the state: before a block's first token. */
+/* Its keys, anew: where the state was replaced, or a block begins again. */
 void brt_stream_open_state(brt_stream *stream, size_t index);
 /* The parts of its write that the tokens so far make possible, and their number due. */
 void brt_stream_advance_state(brt_stream *stream, size_t index);
-/* The rest after the block's last token, but for half of the vectors, ... */
+/* The rest after the block's last token, its keys for the next block included, but for half of the vectors, ... */
 void brt_stream_write_state(brt_stream *stream, size_t index);
 /* ... which wait, in all states, for whoever needs them: the next block's first token, or a look at the states. */
 void brt_stream_finish_states(const brt_stream *stream);

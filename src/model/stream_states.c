@@ -1,52 +1,52 @@
-/* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token, so
- * it is spread over the tokens of the block: what depends on the old state alone is done by slices of vectors while the
- * first keys come in, the attention to the block in chunks of keys as they are complete; the last token is left with the
- * last chunk and the update of half of the vectors, the next block's first token, which reads them, with that of the
- * other half. The parts are the same however the tokens came, so the new state is, too. */
+/* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token,
+ * so it is spread over the tokens of the block, by slices of vectors: what depends on the old state alone, its share of
+ * what the update begins with among it, is done while the first keys come in, the attention to the block in chunks of
+ * keys as they are complete. The last token is left with a short chunk and the closing of half of the slices: a
+ * product, the gate, and keys of what came out. The next block's first token, which reads them, closes the other half.
+ * The parts are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
 
 #include "../base/parallel.h"
 #include "../base/size.h"
+#include "../tensor/bulk.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
-    slice_vectors = 64, /* products of fewer rows would leave threads without work */
+    slice_vectors = 64,  /* products of fewer rows read their weights more than they compute */
     chunk_keys = 64,
+    last_chunk_keys = 4, /* left to the last token, which has more to do */
 };
 
 /* Sizes of a state and of its write. */
 typedef struct sizes {
-    size_t rows, vectors, dim;
-    size_t key_heads, heads, head; /* heads: of all; head: numbers in one */
-    size_t width, raw, heard;      /* of a block, of a raw key and value, of what a vector hears */
-    size_t heard_head, heard_tokens; /* see brt_state_heard_width */
-    size_t row_slices;
-    bool apart; /* from tokens beside what is heard from the state itself, not joined with it */
+    size_t vectors, dim;
+    size_t key_heads, heads, head; /* heads: of one key head; head: numbers in one */
+    size_t inner, width, raw;      /* of all heads, of a block, of a raw key and value */
+    size_t row_slices, slices, chunks;
 } sizes;
+
+/* Keys that are heard before the last token. */
+static size_t before_last_chunk(size_t width)
+{
+    return width - brt_min_size(width, last_chunk_keys);
+}
 
 static sizes sizes_of(const brt_stream *stream, const brt_state_container *container)
 {
-    sizes s = {.rows = stream->rows,
-               .vectors = container->initial->shape[0],
+    sizes s = {.vectors = container->initial->shape[0],
                .dim = container->initial->shape[1],
                .key_heads = container->key_heads,
-               .heads = container->key_heads * container->heads,
+               .heads = container->heads,
                .head = container->dim_head,
-               .width = (size_t)stream->model->config.block_width,
-               .raw = brt_carried_raw_width(&stream->model->config),
-               .heard = brt_state_heard_width(container),
-               .heard_head = container->heard_head,
-               .heard_tokens = container->heard_tokens,
-               .apart = !container->forget_bias};
+               .inner = container->key_heads * container->heads * container->dim_head,
+               .width = brt_stream_width(stream),
+               .raw = brt_carried_raw_width(&stream->model->config)};
     s.row_slices = brt_ceil_div(s.vectors, slice_vectors);
+    s.slices = stream->rows * s.row_slices;
+    s.chunks = brt_ceil_div(before_last_chunk(s.width), chunk_keys) + 1;
     return s;
-}
-
-static real *carried_state(const brt_stream *stream, size_t index)
-{
-    return stream->carried[stream->model->slots.state + index];
 }
 
 /* A tensor over memory of the stream from `offset` on; while planning there is none. */
@@ -55,13 +55,8 @@ static brt_tensor *view(const brt_stream *stream, real *memory, size_t offset, s
     return brt_tape_external(stream->tape, memory ? memory + offset : NULL, NULL, dims, shape);
 }
 
-static brt_tensor *state_tensor(brt_stream *stream, size_t index, const sizes *s)
-{
-    return view(stream, carried_state(stream, index), 0, BRT_SHAPE(s->rows, s->vectors, s->dim));
-}
-
-/* Those of one row, or of all. */
-static brt_keys view_keys(brt_stream *stream, real *key, real *value, const sizes *s, size_t row, size_t rows)
+/* Keys or values of all vectors; of one row, or of all. */
+static brt_keys view_keys(const brt_stream *stream, real *key, real *value, const sizes *s, size_t row, size_t rows)
 {
     size_t batch = rows * s->key_heads, offset = row * s->key_heads * s->vectors * s->head;
     return (brt_keys){view(stream, key, offset, BRT_SHAPE(batch, s->vectors, s->head)),
@@ -72,194 +67,263 @@ brt_keys brt_stream_state_keys(brt_stream *stream, size_t index)
 {
     const brt_state_window *w = &stream->state[index];
     sizes s = sizes_of(stream, &stream->model->container[index]);
-    return view_keys(stream, w->key, w->value, &s, 0, s.rows);
+    return view_keys(stream, w->key, w->value, &s, 0, stream->rows);
 }
 
-/* ---- at a block's start ------------------------------------------------------------------------------------ */
+/* ---- slices ------------------------------------------------------------------------------------------------------ */
 
-static void keep_keys(const brt_stream *stream, brt_keys keys, real *key, real *value)
+/* Some vectors of a row, until the tape is rewound. What the stream holds of vectors has those of a slice together. */
+typedef struct slice {
+    const brt_stream *stream;
+    const brt_state_window *w;
+    real *carried; /* the state, all of it */
+    sizes s;
+    brt_state_container container; /* as if these vectors were all */
+    size_t row, first, count;
+    size_t at; /* of the first vector, in all rows */
+} slice;
+
+static slice slice_at(const brt_stream *stream, size_t index, size_t number)
 {
-    if (!brt_tape_running(stream->tape))
-        return;
-    memcpy(key, keys.key->data, keys.key->count * sizeof *key);
-    memcpy(value, keys.value->data, keys.value->count * sizeof *value);
+    slice part = {.stream = stream,
+               .w = &stream->state[index],
+               .carried = stream->carried[stream->model->slots.state + index],
+               .s = sizes_of(stream, &stream->model->container[index]),
+               .container = stream->model->container[index]};
+    part.row = number / part.s.row_slices;
+    part.first = number % part.s.row_slices * slice_vectors;
+    part.count = brt_min_size(slice_vectors, part.s.vectors - part.first);
+    part.at = part.row * part.s.vectors + part.first;
+    brt_tensor **by_vector[] = {&part.container.ids, &part.container.forget_bias};
+    for (size_t i = 0; i < 2; i++)
+        if (*by_vector[i])
+            *by_vector[i] = view(stream, (*by_vector[i])->data, part.first * part.s.dim,
+                                 BRT_SHAPE(part.count, part.s.dim));
+    return part;
+}
+
+/* Of an array [rows, vectors, width], the slice's, [1, count, width]. */
+static brt_tensor *view_slice(const slice *part, real *array, size_t width)
+{
+    return view(part->stream, array, part->at * width, BRT_SHAPE(1, part->count, width));
+}
+
+static void put(const slice *part, const brt_tensor *from, brt_tensor *to)
+{
+    brt_tape *tape = part->stream->tape;
+    if (brt_tape_running(tape))
+        brt_bulk_copy(brt_tape_threads(tape), from->count, from->data, to->data);
+}
+
+/* Keys or values [key_heads, count, head] among those of all vectors. */
+static void put_keys(const slice *part, const brt_tensor *from, real *to)
+{
+    const sizes *s = &part->s;
+    for (size_t k = 0; k < s->key_heads && brt_tape_running(part->stream->tape); k++)
+        memcpy(to + ((part->row * s->key_heads + k) * s->vectors + part->first) * s->head,
+               from->data + k * part->count * s->head, part->count * s->head * sizeof(real));
+}
+
+/* The keys of its vectors, for readers and for the state itself. */
+static void open_slice(const slice *part)
+{
+    brt_tape *tape = part->stream->tape;
+    brt_state_view opened = brt_state_open(tape, &part->container, view_slice(part, part->carried, part->s.dim));
+    brt_keys keys = brt_state_keys(tape, &part->container, &opened);
+    brt_keys own = brt_state_own_keys(tape, &part->container, &opened);
+    put_keys(part, keys.key, part->w->key);
+    put_keys(part, keys.value, part->w->value);
+    put_keys(part, own.key, part->w->own_key);
+    put_keys(part, own.value, part->w->own_value);
+    brt_tape_rewind(tape);
 }
 
 void brt_stream_open_state(brt_stream *stream, size_t index)
 {
-    const brt_state_container *container = &stream->model->container[index];
     brt_state_window *w = &stream->state[index];
-    sizes s = sizes_of(stream, container);
-    brt_state_view opened = brt_state_open(stream->tape, container, state_tensor(stream, index, &s));
-    keep_keys(stream, brt_state_keys(stream->tape, container, &opened), w->key, w->value);
-    keep_keys(stream, brt_state_own_keys(stream->tape, container, &opened), w->own_key, w->own_value);
-    brt_tape_rewind(stream->tape);
+    sizes s = sizes_of(stream, &stream->model->container[index]);
+    for (size_t i = 0; i < s.slices; i++) {
+        slice part = slice_at(stream, index, i);
+        open_slice(&part);
+    }
     w->slices = w->chunks = 0;
 }
 
-/* ---- inside a block ---------------------------------------------------------------------------------------- */
+/* ---- inside a block ---------------------------------------------------------------------------------------------- */
 
-/* Of vectors [first, first + count); NULL without. */
-static brt_tensor *forget_bias(const brt_stream *stream, const brt_state_container *container, const sizes *s, size_t first,
-                               size_t count)
+/* The state's share in what the update begins with; itself [1, count, heard width]: what the vectors heard from it. */
+static void project_slice(const slice *part, brt_tensor *itself)
 {
-    const brt_tensor *bias = container->forget_bias;
-    return bias ? view(stream, bias->data, first * s->dim, BRT_SHAPE(count, s->dim)) : NULL;
-}
-
-/* What some vectors of a row hear from the state itself, and their queries to the block. */
-static void run_slice(brt_stream *stream, size_t index, const sizes *s, size_t slice)
-{
-    const brt_state_container *container = &stream->model->container[index];
-    const brt_state_window *w = &stream->state[index];
-    size_t row = slice / s->row_slices, first = slice % s->row_slices * slice_vectors;
-    size_t count = brt_min_size(slice_vectors, s->vectors - first), at = row * s->vectors + first;
-    brt_tensor *state = view(stream, carried_state(stream, index), at * s->dim, BRT_SHAPE(1, count, s->dim));
-    state = brt_state_recall(stream->tape, state, forget_bias(stream, container, s, first, count));
-    brt_tensor *ids = view(stream, container->ids->data, first * s->dim, BRT_SHAPE(count, s->dim));
-    brt_tensor *normalised = brt_state_normalise(stream->tape, container, state, ids);
-    brt_keys own = view_keys(stream, w->own_key, w->own_value, s, row, 1);
-    brt_tensor *query = brt_state_token_queries(stream->tape, container, normalised);
-    size_t group = s->heads / s->key_heads; /* heads of one key head */
-    brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, count, group));
-    brt_state_hear_itself(stream->tape, container, normalised, query, first, &own,
-                          view(stream, w->heard, at * s->heard, BRT_SHAPE(1, count, s->heard)), log_sum);
-    for (size_t k = 0; k < s->key_heads && brt_tape_running(stream->tape); k++) {
-        size_t to = ((row * s->key_heads + k) * s->vectors + first) * group, from = k * count * group;
-        memcpy(w->query + to * s->head, query->data + from * s->head, count * group * s->head * sizeof(real));
-        if (container->forget_bias)
-            memcpy(w->log_sum + to, log_sum->data + from, count * group * sizeof(real));
+    for (size_t i = 0; i < part->container.projections; i++) {
+        const brt_state_projection *projection = &part->container.projection[i];
+        put(part, brt_state_project(part->stream->tape, projection, itself),
+            view_slice(part, part->w->projected[i], brt_state_projected_width(projection)));
     }
-    brt_tape_rewind(stream->tape);
 }
 
-/* Joins what the vectors of a row heard from a chunk with what they heard from the chunks before. */
+/* What the vectors hear from the state itself, and their queries to the block. */
+static void hear_itself(const slice *part)
+{
+    brt_tape *tape = part->stream->tape;
+    const brt_state_container *container = &part->container;
+    brt_tensor *state = brt_state_recall(tape, container, view_slice(part, part->carried, part->s.dim));
+    brt_tensor *normalised = brt_state_normalise(tape, container, state);
+    brt_tensor *query = brt_state_token_queries(tape, container, normalised);
+    put(part, query, view_slice(part, part->w->query, part->s.inner));
+    brt_keys own = view_keys(part->stream, part->w->own_key, part->w->own_value, &part->s, part->row, 1);
+    brt_tensor *itself = brt_tape_tensor(tape, BRT_SHAPE(1, part->count, brt_state_heard_width(container)));
+    if (brt_tape_running(tape)) /* nothing from tokens */
+        memset(itself->data, 0, itself->count * sizeof(real));
+    if (brt_state_hears_apart(container)) {
+        brt_state_hear_itself(tape, container, normalised, query, part->first, &own, itself, NULL);
+    } else {
+        brt_tensor *log_sum = brt_tape_tensor(tape, BRT_SHAPE(part->s.key_heads, part->count, part->s.heads));
+        brt_state_hear_itself(tape, container, normalised, query, part->first, &own,
+                              view_slice(part, part->w->heard, part->s.inner), log_sum);
+        put(part, log_sum, view_slice(part, part->w->log_sum, part->s.key_heads * part->s.heads));
+    }
+    project_slice(part, itself);
+    brt_tape_rewind(tape);
+}
+
+/* Joins what the vectors of a slice heard from a chunk with what they heard from the chunks before. */
 typedef struct joining {
     const brt_kernels *kernels;
-    const sizes *s;
+    const slice *part;
     bool first;
-    const real *out, *log_sum; /* of the chunk: [vectors, heads, head], [key_heads, vectors, heads / key_heads] */
-    real *heard;               /* of the row: [vectors, heard], from tokens in the columns from heard_tokens on */
-    real *log_sum_so_far;      /* of the row, as log_sum */
+    const real *out, *log_sum; /* of the chunk: [count, all heads, head], [key_heads, count, heads] */
+    real *heard;               /* as out */
+    real *log_sum_so_far;      /* as log_sum */
 } joining;
 
 /* Softmax over both sets of keys: each weighs as its sum. */
 static void join_head(const joining *j, const real *out, real log_sum, real *heard, real *log_sum_so_far)
 {
+    size_t head = j->part->s.head;
     if (j->first) {
-        memcpy(heard, out, j->s->head * sizeof *heard);
+        memcpy(heard, out, head * sizeof *heard);
         *log_sum_so_far = log_sum;
         return;
     }
     float before = *log_sum_so_far, ratio = expf(-fabsf(before - log_sum)), larger = 1 / (1 + ratio);
     float share = log_sum > before ? larger : 1 - larger;
-    j->kernels->scale_add(j->s->head, share, out, 1 - share, heard);
+    j->kernels->scale_add(head, share, out, 1 - share, heard);
     *log_sum_so_far = fmaxf(before, log_sum) + log1pf(ratio);
 }
 
 static void join_task(void *context, size_t vector, int thread)
 {
     const joining *j = context;
-    const sizes *s = j->s;
-    size_t group = s->heads / s->key_heads;
+    const sizes *s = &j->part->s;
     (void)thread;
-    for (size_t h = 0; h < s->heads; h++) {
-        size_t sum = (h / group * s->vectors + vector) * group + h % group, at = vector * s->heads + h;
-        join_head(j, j->out + at * s->head, j->log_sum[sum],
-                  j->heard + vector * s->heard + h * s->heard_head + s->heard_tokens, &j->log_sum_so_far[sum]);
+    for (size_t h = 0; h < s->key_heads * s->heads; h++) {
+        size_t sum = (h / s->heads * j->part->count + vector) * s->heads + h % s->heads;
+        size_t at = vector * s->inner + h * s->head;
+        join_head(j, j->out + at, j->log_sum[sum], j->heard + at, &j->log_sum_so_far[sum]);
     }
 }
 
-/* All vectors of a row attend to the keys [first, first + count) of the block, and of the memory if they hear it. */
-static void run_chunk(brt_stream *stream, size_t index, const sizes *s, size_t row, size_t first, size_t count)
+/* The vectors attend to the keys [first, end) of the block, and of the memory if they hear it. */
+static void hear_chunk(const slice *part, size_t first, size_t end)
 {
-    const brt_state_container *container = &stream->model->container[index];
-    const brt_state_window *w = &stream->state[index];
-    size_t group = s->heads / s->key_heads, queries = s->key_heads * s->vectors * group;
-    size_t layer = container->write_layer, at = (row * s->width + first) * s->raw;
+    const brt_stream *stream = part->stream;
+    const sizes *s = &part->s;
+    size_t layer = part->container.write_layer, at = (part->row * s->width + first) * s->raw;
     brt_tensor *memory = view(stream, stream->carried[stream->model->slots.memory + layer], at,
-                              BRT_SHAPE(1, count, s->raw));
-    brt_tensor *block = view(stream, stream->window[layer].block, at, BRT_SHAPE(1, count, s->raw));
-    brt_tensor *query = view(stream, w->query, row * queries * s->head,
-                             BRT_SHAPE(s->key_heads, s->vectors, group, s->head));
-    brt_tensor *out = brt_tape_tensor(stream->tape, BRT_SHAPE(1, s->vectors, s->heads * s->head));
-    brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, s->vectors, group));
-    brt_state_hear_chunk(stream->tape, container, query, memory, block, out, log_sum);
-    if (brt_tape_running(stream->tape)) {
-        joining j = {.kernels = stream->model->kernels,
-                     .s = s,
-                     .first = first == 0 && s->apart,
-                     .out = out->data,
-                     .log_sum = log_sum->data,
-                     .heard = w->heard + row * s->vectors * s->heard,
-                     .log_sum_so_far = w->log_sum + row * queries};
-        brt_parallel_for(brt_tape_threads(stream->tape), s->vectors, join_task, &j);
-    }
+                              BRT_SHAPE(1, end - first, s->raw));
+    brt_tensor *block = view(stream, stream->window[layer].block, at, BRT_SHAPE(1, end - first, s->raw));
+    brt_tensor *query = view(stream, part->w->query, part->at * s->inner,
+                             BRT_SHAPE(s->key_heads, part->count, s->heads, s->head));
+    brt_tensor *out = brt_tape_tensor(stream->tape, BRT_SHAPE(1, part->count, s->inner));
+    brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, part->count, s->heads));
+    brt_state_hear_chunk(stream->tape, &part->container, query, memory, block, out, log_sum);
+    joining j = {.kernels = stream->model->kernels,
+                 .part = part,
+                 .first = first == 0 && brt_state_hears_apart(&part->container),
+                 .out = out->data,
+                 .log_sum = log_sum->data,
+                 .heard = view_slice(part, part->w->heard, s->inner)->data,
+                 .log_sum_so_far = view_slice(part, part->w->log_sum, s->key_heads * s->heads)->data};
+    if (brt_tape_running(stream->tape))
+        brt_parallel_for(brt_tape_threads(stream->tape), part->count, join_task, &j);
     brt_tape_rewind(stream->tape);
 }
 
-/* The slices that must be done after so many tokens of the block: all before the first chunk is complete. */
-static size_t slices_due(const sizes *s, size_t filled)
+/* Keys up to the end of a chunk. */
+static size_t chunk_end(const sizes *s, size_t chunk)
 {
-    size_t spread = brt_min_size(chunk_keys, s->width);
-    return s->rows * s->row_slices * brt_min_size(filled, spread) / spread;
+    return chunk + 1 < s->chunks ? brt_min_size((chunk + 1) * chunk_keys, before_last_chunk(s->width)) : s->width;
 }
 
-static size_t chunks_due(const sizes *s, size_t filled)
+/* Slices that must have heard the state after so many tokens of the block: all before the one that completes the first
+ * chunk. */
+static size_t slices_due(const sizes *s, size_t filled)
 {
-    return filled == s->width ? brt_ceil_div(s->width, chunk_keys) : filled / chunk_keys;
+    size_t spread = brt_max_size(1, chunk_end(s, 0) - 1);
+    return s->slices * brt_min_size(filled, spread) / spread;
 }
 
 void brt_stream_advance_state(brt_stream *stream, size_t index)
 {
     brt_state_window *w = &stream->state[index];
     sizes s = sizes_of(stream, &stream->model->container[index]);
-    for (size_t due = slices_due(&s, stream->filled); w->slices < due; w->slices++)
-        run_slice(stream, index, &s, w->slices);
-    for (size_t due = chunks_due(&s, stream->filled); w->chunks < due; w->chunks++) {
-        size_t first = w->chunks * chunk_keys;
-        for (size_t row = 0; row < s.rows; row++)
-            run_chunk(stream, index, &s, row, first, brt_min_size(chunk_keys, s.width - first));
+    for (size_t due = slices_due(&s, stream->filled); w->slices < due; w->slices++) {
+        slice part = slice_at(stream, index, w->slices);
+        hear_itself(&part);
     }
+    for (; w->chunks < s.chunks && chunk_end(&s, w->chunks) <= stream->filled; w->chunks++)
+        for (size_t i = 0; i < s.slices; i++) {
+            slice part = slice_at(stream, index, i);
+            hear_chunk(&part, w->chunks ? chunk_end(&s, w->chunks - 1) : 0, chunk_end(&s, w->chunks));
+        }
 }
 
-/* ---- at a block's end -------------------------------------------------------------------------------------- */
+/* ---- at a block's end -------------------------------------------------------------------------------------------- */
 
-/* Vectors [first, end) of every row become those of the next state. */
-static void update_vectors(const brt_stream *stream, size_t index, size_t first, size_t end)
+/* A projection of what the vectors heard: the state's share and the tokens'. */
+static brt_tensor *project(const slice *part, size_t projection)
 {
-    const brt_state_container *container = &stream->model->container[index];
-    sizes s = sizes_of(stream, container);
-    size_t count = end - first;
-    for (size_t row = 0; row < s.rows && count > 0; row++) {
-        size_t at = row * s.vectors + first;
-        real *carried = carried_state(stream, index);
-        brt_tensor *heard = view(stream, stream->state[index].heard, at * s.heard, BRT_SHAPE(1, count, s.heard));
-        brt_tensor *state = view(stream, carried, at * s.dim, BRT_SHAPE(1, count, s.dim));
-        state = brt_state_recall(stream->tape, state, forget_bias(stream, container, &s, first, count));
-        brt_tensor *next = brt_state_update(stream->tape, container, heard, state);
-        brt_stream_keep(stream, next, carried ? carried + at * s.dim : NULL);
-    }
+    size_t width = brt_state_projected_width(&part->container.projection[projection]);
+    brt_linear tokens = {.weight = view(part->stream, NULL, 0, BRT_SHAPE(width, part->s.inner)),
+                         .matrix = part->w->token_projection[projection]};
+    return brt_op_linear(part->stream->tape, view_slice(part, part->w->heard, part->s.inner), &tokens,
+                         view_slice(part, part->w->projected[projection], width));
 }
 
-/* Vectors that the last token updates; the first one of the next block updates the others. */
-static size_t first_half(const brt_stream *stream, size_t index)
+/* The vectors become those of the next state, and are opened. */
+static void close_slice(const slice *part)
 {
-    return brt_ceil_div(stream->model->container[index].initial->shape[0], 2);
+    brt_tape *tape = part->stream->tape;
+    brt_tensor *carried = view_slice(part, part->carried, part->s.dim), *projected[BRT_STATE_PROJECTIONS];
+    for (size_t i = 0; i < part->container.projections; i++)
+        projected[i] = project(part, i);
+    brt_tensor *state = brt_state_recall(tape, &part->container, carried);
+    put(part, brt_state_update(tape, &part->container, projected, state), carried);
+    open_slice(part);
+}
+
+static void close_slices(const brt_stream *stream, size_t index, size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++) {
+        slice part = slice_at(stream, index, i);
+        close_slice(&part);
+    }
 }
 
 void brt_stream_write_state(brt_stream *stream, size_t index)
 {
-    update_vectors(stream, index, 0, first_half(stream, index));
-    stream->state[index].half_written = true;
+    brt_state_window *w = &stream->state[index];
+    w->closed = brt_ceil_div(w->slices, 2);
+    close_slices(stream, index, 0, w->closed);
 }
 
 static void finish_state(const brt_stream *stream, size_t index)
 {
     brt_state_window *w = &stream->state[index];
-    if (w->half_written)
-        update_vectors(stream, index, first_half(stream, index), stream->model->container[index].initial->shape[0]);
-    w->half_written = false;
+    if (w->closed == 0)
+        return;
+    close_slices(stream, index, w->closed, w->slices);
+    w->slices = w->chunks = w->closed = 0;
 }
 
 void brt_stream_finish_states(const brt_stream *stream)
@@ -268,12 +332,61 @@ void brt_stream_finish_states(const brt_stream *stream)
         finish_state(stream, i);
 }
 
+/* ---- opening and planning ---------------------------------------------------------------------------------------- */
+
+static brt_status make_projections(brt_stream *stream, size_t index)
+{
+    const brt_state_container *container = &stream->model->container[index];
+    for (size_t i = 0; i < container->projections; i++) {
+        brt_matrix **matrix = &stream->state[index].token_projection[i];
+        brt_tensor *weight = brt_state_token_projection(stream->tape, container, &container->projection[i]);
+        BRT_TRY(brt_matrix_create(matrix, stream->model->kernels, weight->shape[0], weight->shape[1], weight->data));
+        BRT_TRY(brt_matrix_enable(*matrix, false, false));
+        brt_tape_rewind(stream->tape);
+    }
+    return BRT_OK;
+}
+
+brt_status brt_stream_make_projections(brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->containers; i++)
+        BRT_TRY(make_projections(stream, i));
+    return BRT_OK;
+}
+
+void brt_stream_close_projections(brt_stream *stream)
+{
+    for (size_t i = 0; i < stream->model->containers && stream->state; i++)
+        for (size_t j = 0; j < BRT_STATE_PROJECTIONS; j++)
+            brt_matrix_close(stream->state[i].token_projection[j]);
+}
+
+size_t brt_stream_projections_bytes(const brt_stream *stream)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < stream->model->containers; i++) {
+        const brt_state_container *container = &stream->model->container[i];
+        size_t inner = sizes_of(stream, container).inner;
+        for (size_t j = 0; j < container->projections; j++) {
+            size_t width = brt_state_projected_width(&container->projection[j]);
+            bytes += brt_matrix_bytes(stream->model->kernels, width, inner);
+        }
+    }
+    return bytes;
+}
+
 void brt_stream_plan_state(brt_stream *stream, size_t index)
 {
-    sizes s = sizes_of(stream, &stream->model->container[index]);
-    brt_stream_open_state(stream, index);
-    run_slice(stream, index, &s, 0);
-    run_chunk(stream, index, &s, 0, 0, brt_min_size(chunk_keys, s.width));
-    brt_stream_write_state(stream, index);
-    finish_state(stream, index);
+    const brt_state_container *container = &stream->model->container[index];
+    for (size_t i = 0; i < container->projections; i++) {
+        brt_state_token_projection(stream->tape, container, &container->projection[i]);
+        brt_tape_rewind(stream->tape);
+    }
+    size_t last = brt_ceil_div(container->initial->shape[0], slice_vectors) - 1;
+    for (size_t i = 0; i <= last; i += brt_max_size(1, last)) { /* the last one may be smaller */
+        slice part = slice_at(stream, index, i);
+        hear_itself(&part);
+        hear_chunk(&part, 0, brt_min_size(chunk_keys, part.s.width));
+        close_slice(&part);
+    }
 }

@@ -160,6 +160,11 @@ void brt_matrix_close(brt_matrix *matrix)
     free(matrix);
 }
 
+size_t brt_matrix_bytes(const brt_kernels *kernels, size_t out, size_t in)
+{
+    return packed_bytes(kernels, &(packed){.inner = in, .columns = out}, false);
+}
+
 size_t brt_matrix_enabling_bytes(const brt_matrix *matrix, bool bf16, bool gradients)
 {
     const packed *forward = &matrix->copies[bf16][x_weight_t], *backward = &matrix->copies[bf16][dy_weight];

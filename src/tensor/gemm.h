@@ -12,7 +12,8 @@
 #include "../kernels/kernels.h"
 
 typedef struct brt_matrix brt_matrix;
-/* weight [out, in] stays the caller's and must outlive the matrix, which can multiply once it is enabled. */
+/* weight [out, in] stays the caller's: enabling and refreshing read it, products do not. The matrix can multiply once it
+ * is enabled. */
 brt_status brt_matrix_create(brt_matrix **matrix, const brt_kernels *kernels, size_t out, size_t in,
                              const real *weight);
 void brt_matrix_close(brt_matrix *matrix);
@@ -21,6 +22,8 @@ void brt_matrix_close(brt_matrix *matrix);
 brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */
 void brt_matrix_refresh(brt_matrix *matrix);
+/* Bytes of a weight packed for forward products in f32. */
+size_t brt_matrix_bytes(const brt_kernels *kernels, size_t out, size_t in);
 /* Bytes that enabling will take; 0 once it is enabled. */
 size_t brt_matrix_enabling_bytes(const brt_matrix *matrix, bool bf16, bool gradients);
 
