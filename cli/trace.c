@@ -127,12 +127,12 @@ typedef struct forward_pass {
 /* -log softmax(logits)[target] */
 static double cross_entropy(const float *logits, size_t count, int32_t target)
 {
-    double most = logits[0], sum = 0;
+    double most = (double)logits[0], sum = 0;
     for (size_t i = 1; i < count; i++)
-        most = logits[i] > most ? logits[i] : most;
+        most = fmax(most, (double)logits[i]);
     for (size_t i = 0; i < count; i++)
-        sum += exp(logits[i] - most);
-    return log(sum) + most - logits[target];
+        sum += exp((double)logits[i] - most);
+    return log(sum) + most - (double)logits[target];
 }
 
 /* The mean over all targets of every row that are not ignored; 0 when there is none. */

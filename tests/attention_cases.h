@@ -195,17 +195,17 @@ static inline size_t bias_index(const attention_case *c, const case_query *q, si
 /* p [keys] = softmax of what the query sees; all 0 when that is nothing. Returns the sum's logarithm. */
 static inline double attend_weights(const attention_case *c, const attention_values *v, const case_query *q, double *p)
 {
-    double most = -INFINITY, sum = 0, scale = 1 / sqrt((double)c->dim);
+    double most = -(double)INFINITY, sum = 0, scale = 1 / sqrt((double)c->dim);
     for (size_t j = 0; j < c->keys; j++) {
         bool sees = case_sees(c, q->row, q->query, j);
-        p[j] = -INFINITY;
+        p[j] = -(double)INFINITY;
         if (sees)
             p[j] = scale * (product(c->dim, v->query + q->at * c->dim, v->key + (q->keys_at + j) * c->dim) +
                             (c->biased ? v->bias[bias_index(c, q, j)] : 0));
         most = p[j] > most ? p[j] : most;
     }
     for (size_t j = 0; j < c->keys; j++) {
-        p[j] = p[j] > -INFINITY ? exp(p[j] - most) : 0;
+        p[j] = p[j] > -(double)INFINITY ? exp(p[j] - most) : 0;
         sum += p[j];
     }
     for (size_t j = 0; j < c->keys && sum > 0; j++)

@@ -73,7 +73,7 @@ static inline double largest_difference(const float *a, const brt_tensor_info *b
         memcpy(&expected, (const char *)b->data + i * sizeof expected, sizeof expected);
         double difference = fabs((double)a[i] - (double)expected);
         if (!(difference <= largest))
-            largest = isnan(difference) ? INFINITY : difference;
+            largest = isnan(difference) ? (double)INFINITY : difference;
     }
     return largest;
 }

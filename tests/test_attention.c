@@ -357,7 +357,7 @@ static void test_unseen_keys(void **state)
     for (size_t row = 0; row < c.batch; row++)
         for (size_t j = 0; j < c.keys; j++)
             for (size_t d = 0; d < c.dim && !case_sees(&c, row, c.queries - 1, j); d++)
-                values.key[(row * c.keys + j) * c.dim + d] = values.value[(row * c.keys + j) * c.dim + d] = NAN;
+                values.key[(row * c.keys + j) * c.dim + d] = values.value[(row * c.keys + j) * c.dim + d] = (double)NAN;
     results r = attend(&c, &values, kernels, 2, true, false);
     expect_close(c.name, "out", case_query_count(&c), r.out, values.out, false);
     expect_close(c.name, "dquery", case_query_count(&c), r.dquery, values.dquery, false);

@@ -42,7 +42,7 @@ static double descend(size_t n, const float *scores, double k, double epsilon, i
 {
     double a = epsilon * (log(k) - log((double)n));
     for (int step = 1; step < steps; step++) {
-        double most = -INFINITY, sum = 0;
+        double most = -(double)INFINITY, sum = 0;
         for (size_t i = 0; i < n; i++)
             most = fmax(most, fmin((double)scores[i], -a) / epsilon);
         for (size_t i = 0; i < n; i++)
@@ -65,7 +65,7 @@ static void check_solver(size_t n, double spread, double k, double epsilon)
     qsort(scores, n, sizeof *scores, descending);
     for (size_t i = listed; i < n; i++)
         rest += exp(((double)scores[i] - (double)scores[listed]) / epsilon);
-    double log_rest = listed < n ? (double)scores[listed] / epsilon + log(rest) : -INFINITY;
+    double log_rest = listed < n ? (double)scores[listed] / epsilon + log(rest) : -(double)INFINITY;
     double a = brt_coordinate_descent(listed, scores, log_rest, k, epsilon, &saturated);
     for (size_t i = 0; i < n; i++) {
         double p = weight(scores[i], a, epsilon), want = weight(scores[i], slow, epsilon);

@@ -99,7 +99,7 @@ static double mean(const compression *c, size_t row, size_t entry, size_t column
 
 static double largest(const compression *c, size_t row, size_t entry, size_t column)
 {
-    double most = -INFINITY;
+    double most = -(double)INFINITY;
     for (size_t back = 0; back < factor; back++)
         most = fmax(most, x_at(c, row, entry, back, column));
     return most;

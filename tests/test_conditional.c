@@ -6,10 +6,11 @@
 
 enum { rows = 2, width = 16, wanted = 4 };
 
-#define MODEL(more)                                                                                       \
+#define MODEL_CHOOSING(tokens, more)                                                                            \
     "{\"num_tokens\": 23, \"dim\": 24, \"depth\": 2, \"dim_head\": 6, \"heads\": 4, \"block_width\": 16,"     \
     " \"max_seq_len\": 16, \"num_state_vectors\": 3, \"recurrent_layers\": [1], \"conditional_ff_layers\": [2]," \
-    " \"conditional_ff_tokens\": 4" more "}"
+    " \"conditional_ff_tokens\": " tokens more "}"
+#define MODEL(more) MODEL_CHOOSING("4", more)
 
 /* Of the block at hand. */
 static size_t count_chosen(const brt_stream *stream)
@@ -64,11 +65,32 @@ static void no_token_changes_what_came_before(void **state)
     }
 }
 
+static uint64_t bytes_of_a_token(const char *config)
+{
+    brt_model *model = make_model(config);
+    brt_model_costs costs;
+    assert_ok(brt_model_measure(model, width, width, &costs));
+    brt_model_close(model);
+    return costs.decode_bytes_per_token;
+}
+
+/* A heavy matrix is counted for the tokens that read it. */
+static void more_chosen_tokens_read_more(void **state)
+{
+    (void)state;
+    brt_model *model = make_model(MODEL(""));
+    size_t heavy = 3 * 24 * brt_config_ff_inner(&model->config) * sizeof(float);
+    brt_model_close(model);
+    uint64_t few = bytes_of_a_token(MODEL_CHOOSING("4", "")), many = bytes_of_a_token(MODEL_CHOOSING("12", ""));
+    assert_int_equal(many - few, heavy / 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_many_are_chosen_as_are_wanted),
         cmocka_unit_test(no_token_changes_what_came_before),
+        cmocka_unit_test(more_chosen_tokens_read_more),
     };
     return cmocka_run_group_tests(tests, enter_scratch, leave_scratch);
 }

@@ -160,7 +160,7 @@ static void solve(const brt_tensor_info *scores, size_t first, size_t n, const b
     for (size_t i = 0; i < n; i++)
         out[i] = at(scores, first + i);
     brt_sort_descending(n, out);
-    double a = brt_coordinate_descent(n, out, -INFINITY, (double)at(settings, 0), epsilon, &saturated);
+    double a = brt_coordinate_descent(n, out, -(double)INFINITY, (double)at(settings, 0), epsilon, &saturated);
     for (size_t i = 0; i < n; i++)
         out[i] = (float)exp(fmin((double)at(scores, first + i) + a, 0) / epsilon);
 }

@@ -237,7 +237,7 @@ static void expect_best(const fixture *f, size_t reader, size_t route)
 {
     const float *look = f->route + (reader * routes + route) * dim;
     size_t row = reader / f->how.readers, taken = 1;
-    double furthest = INFINITY;
+    double furthest = (double)INFINITY;
     float key[dim], value[dim];
     for (size_t i = 1; i <= f->how.tokens; i++)
         furthest = fmin(furthest, product(look, f->key + output_at(f, reader, route, i)));
@@ -459,7 +459,7 @@ static void recall_plainly(const fixture *f, const float *query, size_t group, f
             weight = exp((double)scale * product(query, f->null_key + group * dim));
             memcpy(value, f->null_value + group * dim, sizeof value);
         }
-        score[best] = -INFINITY;
+        score[best] = -(double)INFINITY;
         sum += weight;
         for (size_t d = 0; d < dim; d++)
             out[d] += (float)weight * value[d];

@@ -188,7 +188,7 @@ typedef struct brt_model_costs {
     uint64_t flops_per_token;        /* forward, matrix products, as the reference computes them (masked scores, too):
                                         of a block that has a memory, its write of the states included, per token */
     uint64_t train_flops_per_sample; /* forward and backward of one row's sample, likewise */
-    uint64_t decode_bytes_per_token; /* matrices read to produce one token inside a block */
+    uint64_t decode_bytes_per_token; /* of matrices, to produce one token inside a block, on average */
 } brt_model_costs;
 /* A training sample is `sample_tokens` tokens read from the start (no memory at first) in segments of
  * `segment_tokens`, which is a multiple of block_width and divides it. */

@@ -2,6 +2,8 @@
  * rectangles of scores, masked or not). */
 #include "stream_state.h"
 
+#include <math.h>
+
 /* Forward FLOPs of one block of one row. */
 typedef struct block_flops {
     uint64_t linears;     /* of the tokens, logits included */
@@ -106,15 +108,16 @@ static uint64_t routing_flops(const brt_config *c)
            (parts * choice + 4 * width * (uint64_t)c->heads * dim_head * ((uint64_t)c->routed_tokens + 1));
 }
 
+/* Of the matrices that a token reads, on average. */
 static uint64_t decode_bytes(const brt_model *model)
 {
-    uint64_t bytes = 0;
+    double bytes = 0;
     for (size_t i = 0; i < model->parameters.count; i++) {
         const brt_parameter *parameter = &model->parameters.items[i];
-        if (parameter->is_matrix && !parameter->per_block)
-            bytes += brt_parameter_bytes(parameter);
+        if (parameter->is_matrix)
+            bytes += (1 - parameter->skipped) * (double)brt_parameter_bytes(parameter);
     }
-    return bytes;
+    return (uint64_t)llround(bytes);
 }
 
 static brt_status check_tokens(const brt_config *config, size_t sample_tokens, size_t segment_tokens)

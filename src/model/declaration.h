@@ -7,7 +7,7 @@
 typedef struct brt_declaration {
     brt_parameters *parameters;
     char prefix[64];       /* of the names */
-    bool per_block;        /* what is declared now is used once for many tokens, not for each */
+    double skipped;        /* of what is declared now */
     bool overflow;
     brt_parameter uncounted; /* what brt_declare returns while counting */
 } brt_declaration;

@@ -125,9 +125,9 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
         brt_declare(d, "recurrent_initial_state", BRT_INIT_SMALL_NORMAL,
                     BRT_SHAPE((size_t)c->num_state_vectors, (size_t)c->dim));
         snprintf(d->prefix, sizeof d->prefix, "transformer%zu/recurrent_tbase/", layer);
-        d->per_block = true;
+        d->skipped = 1;
         add_state(d, c);
-        d->per_block = false;
+        d->skipped = 0;
     }
     snprintf(d->prefix, sizeof d->prefix, "transformer%zu/tbase/", layer);
     add_tokens(d, c, recurrent || c->feedback);

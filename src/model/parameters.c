@@ -32,7 +32,7 @@ brt_parameter *brt_declare(brt_declaration *d, const char *name, brt_initialisat
     item->tensor = (brt_tensor){
         .dims = dims, .count = count, .data_offset = BRT_WORKSPACE_NONE, .gradient_offset = BRT_WORKSPACE_NONE};
     memcpy(item->tensor.shape, shape, dims * sizeof *shape);
-    item->per_block = d->per_block;
+    item->skipped = d->skipped;
     p->count++;
     return item;
 }

@@ -29,7 +29,8 @@ typedef struct brt_parameter {
     bool decays;          /* weight decay applies: matrices of linear layers */
     bool is_matrix;       /* something is multiplied with it */
     bool transposed;      /* files have its transpose, as Flax does */
-    bool per_block;       /* used once for many tokens, not for each: by states, by routes, for chosen ones */
+    double skipped;       /* part of the tokens that do without it: 1 where it is used once for many (by states, by
+                           * routes), less where some are chosen */
     brt_matrix *matrix;   /* of a matrix in F32, else NULL */
     size_t panel;         /* of its quantized form (tensor/quantized.h); 0: it is always F32 */
     brt_precision precision;

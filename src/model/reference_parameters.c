@@ -55,7 +55,7 @@ static void add_state_container(brt_declaration *d, const brt_config *c)
     add_gate(d, "learned_ema_beta", dim, c->state_gate_bias);
     add(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
     add_linear(d, "q_to_state.weight", inner, dim);
-    d->per_block = true;
+    d->skipped = 1;
     add_linear(d, "q_from_state.weight", inner, dim);
     if (!memformer)
         add_linear(d, "state_to_q.weight", inner, dim);
@@ -67,7 +67,7 @@ static void add_state_container(brt_declaration *d, const brt_config *c)
     add_scales(d, "from_state_cross_attn", dim_head);
     add_linear(d, "state_out_to_gate.weight", dim, dim);
     add_linear_bias(d, "state_out_to_gate.bias", dim, dim);
-    d->per_block = false;
+    d->skipped = 0;
     d->prefix[outside] = '\0';
 }
 
@@ -125,10 +125,11 @@ static void add_layer(brt_declaration *d, const brt_config *c, size_t layer)
         brt_router_declare(d, c, layer);
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.1.", layer);
     add(d, "0.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
-    d->per_block = brt_config_is_conditional(c, layer);
+    if (brt_config_is_conditional(c, layer))
+        d->skipped = 1 - (double)c->conditional_ff_tokens / (double)c->block_width;
     add_linear(d, "1.weight", 2 * ff_inner, dim);
     add_linear(d, "3.weight", dim, ff_inner);
-    d->per_block = false;
+    d->skipped = 0;
     if (brt_config_is_conditional(c, layer))
         add_conditional_ff(d, c);
     if (c->residual_gates)

@@ -26,7 +26,7 @@ void brt_router_declare(brt_declaration *d, const brt_config *c, size_t layer)
     size_t states = c->recurrent_layers.count * dim;
     snprintf(d->prefix, sizeof d->prefix, "layers.%zu.0.routed.", layer);
     brt_declare(d, "route", BRT_INIT_NORMAL, BRT_SHAPE(routes, dim_head));
-    d->per_block = true;
+    d->skipped = 1;
     if (states) {
         brt_declare(d, "state_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(states));
         add_linear(d, "from_states.weight", routes * dim_head, states);
@@ -35,7 +35,7 @@ void brt_router_declare(brt_declaration *d, const brt_config *c, size_t layer)
         brt_declare(d, "input_norm.gamma", BRT_INIT_ONES, BRT_SHAPE(dim));
         add_linear(d, "from_input.weight", routes * dim_head, dim);
     }
-    d->per_block = false;
+    d->skipped = 0;
     brt_declare(d, "temperature", BRT_INIT_ONES, BRT_SHAPE(routes));
     brt_declare(d, "null_key", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
     brt_declare(d, "null_value", BRT_INIT_SMALL_NORMAL, BRT_SHAPE(routes, dim_head));
