@@ -17,6 +17,7 @@ enum {
     /* The sample: the first keys of every so many. */
     sampled_keys = 4,
     sample_step = 128,
+    others_together = 128, /* keys that are listed, but not wanted */
 };
 
 /* ---- room ---------------------------------------------------------------------------------------------------- */
@@ -247,22 +248,27 @@ static void combine_sums(const brt_search *s, size_t query, real bound)
     s->kernels->scale(s->dim, unit, weighted, weighted);
 }
 
-static void add_to_sums(const brt_search *s, size_t query, size_t index, real score, real *key)
+void brt_search_add(const brt_search *s, int thread, size_t query, size_t count, const uint32_t *list,
+                    const real *weights, real *sum)
 {
-    real weight = (real)exp((double)s->sharpness * ((double)score - (double)s->least[query]));
-    brt_ring_copy(s->ring, s->kernels, &s->ring->key, s->row, brt_search_head(s, query), s->begin + index, key);
-    s->weight[query] += weight;
-    s->kernels->scale_add(s->dim, weight, key, 1, s->weighted + query * s->dim);
+    real *keys = brt_search_room(s, thread);
+    for (size_t i = 0, here; i < count; i += here) {
+        here = brt_min_size(stretch_keys, count - i);
+        brt_ring_gather(s->ring, s->kernels, &s->ring->key, s->row, brt_search_head(s, query), s->begin, list + i, here,
+                        keys);
+        s->kernels->matmul(1, s->dim, here, weights + i, here, 1, keys, s->dim, sum, s->dim, true);
+    }
 }
 
-/* Of what reached the bound, the largest stay listed. */
+/* Of what reached the bound, the largest stay listed; the others go to the sums. */
 static void settle_task(void *context, size_t query, int thread)
 {
     const brt_search *s = context;
-    real *scores = s->scores + query * s->stride, bound = s->least[query];
-    uint32_t *list = s->list + query * s->stride;
-    size_t listed = s->listed[query], kept = 0;
+    real *scores = s->scores + query * s->stride, *weighted = s->weighted + query * s->dim, weights[others_together];
+    uint32_t *list = s->list + query * s->stride, others[others_together];
+    size_t listed = s->listed[query], kept = 0, left_out = 0;
     brt_top top = brt_top_find(listed, scores, s->wanted);
+    real bound = s->least[query];
     s->least[query] = top.least;
     if (s->sharpness > 0)
         combine_sums(s, query, bound);
@@ -270,8 +276,15 @@ static void settle_task(void *context, size_t query, int thread)
         if (brt_top_takes(&top, scores[i])) {
             list[kept] = list[i];
             scores[kept++] = scores[i];
-        } else if (s->sharpness > 0)
-            add_to_sums(s, query, list[i], scores[i], brt_search_room(s, thread));
+        } else if (s->sharpness > 0) {
+            others[left_out] = list[i];
+            weights[left_out] = (real)exp((double)s->sharpness * ((double)scores[i] - (double)top.least));
+            s->weight[query] += weights[left_out++];
+        }
+        if (left_out == others_together || i + 1 == listed) {
+            brt_search_add(s, thread, query, left_out, others, weights, weighted);
+            left_out = 0;
+        }
     }
 }
 

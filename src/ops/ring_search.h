@@ -39,6 +39,10 @@ typedef struct brt_search {
 size_t brt_search_arrange(brt_search *search, size_t threads, real *base);
 void brt_search_run(brt_search *search, int threads);
 
+/* Adds weights times listed keys, as a query looks at them, to sum [dim]. It uses the thread's room. */
+void brt_search_add(const brt_search *search, int thread, size_t query, size_t count, const uint32_t *list,
+                    const real *weights, real *sum);
+
 /* The ring's head that a query looks at. */
 size_t brt_search_head(const brt_search *search, size_t query);
 /* A vector, [dim], that a thread may use while nobody searches. */

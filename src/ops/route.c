@@ -113,18 +113,6 @@ static void choose_all(job *j)
 
 /* ---- weights, for the backward pass ------------------------------------------------------------------------- */
 
-/* Adds a candidate's weight, unless it is 1, to the saved sums over U; returns what is saved of it. */
-static real save_weight(const job *j, size_t route, size_t index, real p, real *saved, real *key)
-{
-    const brt_search *s = &j->search;
-    if (p >= 1)
-        return 0;
-    brt_ring_copy(s->ring, s->kernels, &s->ring->key, s->row, brt_search_head(s, route), s->begin + index, key);
-    s->kernels->scale_add(j->r->dim, p, key, 1, saved + j->r->how.tokens);
-    saved[j->r->how.tokens + j->r->dim] += p;
-    return p;
-}
-
 /* Solves for the weights and saves what the backward pass needs; of the candidates, the taken ones stay in the list. */
 static void save_task(void *context, size_t route, int thread)
 {
@@ -134,19 +122,21 @@ static void save_task(void *context, size_t route, int thread)
     size_t count = candidate_count(r), saturated;
     uint32_t *list = list_of(j, route), *taken = j->taken + route * r->how.tokens;
     real *weights = scores_of(j, route), *sorted = j->sorted + route * count;
-    real *saved = j->saved + route * saved_count(r);
+    real *saved = j->saved + route * saved_count(r), *weighted = saved + r->how.tokens, *mass = weighted + r->dim;
     brt_top_select(count, weights, r->how.tokens, taken);
     memcpy(sorted, weights, count * sizeof *sorted);
     brt_sort_descending(count, sorted);
     double least = (double)s->least[route], log_rest = least / epsilon + log((double)s->weight[route]);
     double a = brt_coordinate_descent(count, sorted, log_rest, soft_tokens(r), epsilon, &saturated);
     real unit = (real)exp((least + a) / epsilon);
-    s->kernels->scale(r->dim, unit, s->weighted + route * r->dim, saved + r->how.tokens);
-    saved[r->how.tokens + r->dim] = unit * s->weight[route];
+    s->kernels->scale(r->dim, unit, s->weighted + route * r->dim, weighted);
+    *mass = unit * s->weight[route];
     for (size_t i = 0; i < count; i++) {
         real p = (real)exp(fmin((double)weights[i] + a, 0) / epsilon);
-        weights[i] = save_weight(j, route, list[i], p, saved, brt_search_room(s, thread));
+        weights[i] = p >= 1 ? 0 : p;
+        *mass += weights[i];
     }
+    brt_search_add(s, thread, route, count, list, weights, weighted);
     for (size_t i = 0; i < r->how.tokens; i++) {
         saved[i] = weights[taken[i]];
         list[i] = list[taken[i]];
@@ -160,12 +150,10 @@ static void copy_taken(const job *j, size_t route, const brt_stored *stored, con
 {
     const brt_search *s = &j->search;
     size_t tokens = j->r->how.tokens, dim = j->r->dim, unused = brt_routing_first_key(tokens, s->count);
-    const uint32_t *list = list_of(j, route);
     memset(out, 0, unused * dim * sizeof *out);
     memcpy(out + unused * dim, null_vector + route * dim, dim * sizeof *out);
-    for (size_t i = 0; i < tokens - unused; i++)
-        brt_ring_copy(s->ring, s->kernels, stored, s->row, brt_search_head(s, route), s->begin + list[i],
-                      out + (unused + 1 + i) * dim);
+    brt_ring_gather(s->ring, s->kernels, stored, s->row, brt_search_head(s, route), s->begin, list_of(j, route),
+                    tokens - unused, out + (unused + 1) * dim);
 }
 
 static void copy_task(void *context, size_t route, int thread)

@@ -228,3 +228,14 @@ void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_s
     if (vector.scale)
         kernels->scale(ring->shape.dim, *vector.scale, out, out);
 }
+
+void brt_ring_gather(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row,
+                     size_t head, uint64_t begin, const uint32_t *list, size_t count, real *out)
+{
+    enum { ahead = 8 };
+    for (size_t i = 0; i < count; i++) {
+        if (i + ahead < count)
+            brt_ring_fetch(ring, stored, brt_ring_index(ring, row, head, begin + list[i + ahead]), 1);
+        brt_ring_copy(ring, kernels, stored, row, head, begin + list[i], out + i * ring->shape.dim);
+    }
+}

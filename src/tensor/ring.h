@@ -72,4 +72,8 @@ void brt_ring_fetch(const brt_ring *ring, const brt_stored *stored, size_t index
 void brt_ring_copy(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row, size_t head,
                    uint64_t position, real *out);
 
+/* The vectors at `count` listed positions after `begin`, scaled, to out [count, dim]. */
+void brt_ring_gather(const brt_ring *ring, const brt_kernels *kernels, const brt_stored *stored, size_t row,
+                     size_t head, uint64_t begin, const uint32_t *list, size_t count, real *out);
+
 #endif
