@@ -149,7 +149,8 @@ typedef struct guessing {
     size_t sampled, rank; /* keys; that of the one at the bound */
 } guessing;
 
-/* Half more than wanted, and some, shall reach the bound; twice as many at each new attempt. */
+/* Half more than wanted, and some, shall reach the bound; twice as many at each new attempt. (A model learning from
+ * text made one pass of 170 again, and listed 1.7 times what was wanted.) */
 static guessing plan_guess(const brt_search *s, int attempt)
 {
     size_t sampled = sample_size(s->count);
