@@ -37,7 +37,8 @@ static const struct {
     {"paper-xl-wide", "--recurrent-layers [] --block-width 256 --segment-blocks 1 --accumulation 2",
      "XL: segments of a window four times as wide"},
     {"paper-slide", "--recurrent-layers []", "Slide: gradients through 8 windows, no states"},
-    {"paper-slide-deeper", "--recurrent-layers [] --depth 5", "Slide:13L: a layer more, as many weights as with states"},
+    {"paper-slide-deeper", "--recurrent-layers [] --depth 5",
+     "Slide:13L: a layer more, as many weights as with states"},
     {"paper-fixed-skip", "--state-gate fixed --state-update skip", "Rec:fixed:skip"},
     {"paper-fixed-dual", "--state-gate fixed --state-update dual", "Rec:fixed:dual"},
     {"paper-fixed-single", "--state-gate fixed --state-update single", "Rec:fixed:single"},
@@ -90,8 +91,8 @@ static brt_status check_name(const char *name, size_t length)
 {
     const char *allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     if (length == 0 || length >= sizeof ((arm *)0)->name || strspn(name, allowed) < length || name[0] == '.')
-        return cli_fail(BRT_ERROR_ARGUMENT, "\"%s\" is no arm: a name of letters, digits, '-', '_' and '.' is expected, "
-                                            "or NAME=OPTIONS",
+        return cli_fail(BRT_ERROR_ARGUMENT, "\"%s\" is no arm: a name of letters, digits, '-', '_' and '.' is "
+                                            "expected, or NAME=OPTIONS",
                         name);
     return BRT_OK;
 }

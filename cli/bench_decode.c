@@ -83,8 +83,8 @@ const bench_section bench_decode = {
     .usual = true,
     .run = run,
     .tables = {{"decode",
-                "Decoding one stream; the bytes are those of the weights that a token reads, the worst token is that of "
-                "the place in the block whose least time is longest",
+                "Decoding one stream; the bytes are those of the weights that a token reads, the worst token is that "
+                "of the place in the block whose least time is longest",
                 {{"weights", "weights", BENCH_TEXT},
                  {"threads", "threads", BENCH_INTEGER},
                  {"mbytes", "MB per token", BENCH_NUMBER},

@@ -26,7 +26,8 @@ const bench_section bench_kernels = {
     .name = "kernels",
     .run = run,
     .tables = {{"kernels",
-                "Kernels, on one thread and data in the caches; generic is plain C, and what the fastest set is compared with",
+                "Kernels, on one thread and data in the caches; generic is plain C, and what the fastest set is "
+                "compared with",
                 {{"kernel", "kernel", BENCH_TEXT},
                  {"unit", "unit", BENCH_TEXT},
                  {"generic", "generic", BENCH_NUMBER},

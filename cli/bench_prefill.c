@@ -60,7 +60,9 @@ static brt_status prefill(bench *b, const brt_model *model, const char *weights)
     brt_trainer_options training = b->run.trainer;
     brt_stream_options reading_options = brt_stream_options_init();
     brt_stream *stream = NULL;
-    reading r = {.b = b, .tokens = calloc(b->segment, sizeof *r.tokens), .logits = calloc(b->num_tokens, sizeof(float))};
+    reading r = {.b = b,
+                 .tokens = calloc(b->segment, sizeof *r.tokens),
+                 .logits = calloc(b->num_tokens, sizeof(float))};
     brt_status status = r.tokens && r.logits ? BRT_OK : cli_out_of_memory("the benchmark");
     training.rows = 1;
     reading_options.threads = b->arguments->threads;

@@ -9,8 +9,8 @@ static double efficiency(double alone_seconds, double together_seconds, int thre
     return alone_seconds / together_seconds / threads;
 }
 
-/* Two times of the same work, and what the machine could have done in each; it may not gain much itself: processors share
- * a clock, the memory, and other programs. */
+/* Two times of the same work, and what the machine could have done in each; it may not gain much itself: processors
+ * share a clock, the memory, and other programs. */
 typedef struct pair {
     double alone_seconds, seconds;
     int threads;

@@ -39,7 +39,8 @@ static brt_status time_steps(training *t, bench_steps *out)
     CLI_TRY(train_step(t)); /* warms up */
     CLI_TRY(bench_time(t->options.threads, b->arguments->repeats, train_step, t, &out->timing));
     out->count = 0;
-    while (out->count < bench_most_operations && brt_trainer_profile(t->trainer, out->count, &out->operations[out->count]))
+    while (out->count < bench_most_operations &&
+           brt_trainer_profile(t->trainer, out->count, &out->operations[out->count]))
         out->count++;
     return BRT_OK;
 }

@@ -165,7 +165,8 @@ static brt_status run_trial(const ablation *a, trial *t)
 {
     bool complete = read_result(t);
     if (complete && !a->arguments.resume)
-        return cli_fail(BRT_ERROR_ARGUMENT, "%s holds the run already: --resume goes on, or name another --out", t->dir);
+        return cli_fail(BRT_ERROR_ARGUMENT, "%s holds the run already: --resume goes on, or name another --out",
+                        t->dir);
     if (!complete) {
         cli_say("%s, seed %zu: training", t->arm->name, t->seed);
         CLI_TRY(run_child(a, t));

@@ -30,7 +30,8 @@ static brt_status refuse_to_overwrite(const char *out)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/model.safetensors", out);
-    return access(path, F_OK) == 0 ? cli_fail(BRT_ERROR_ARGUMENT, "%s holds a model already; name another directory", out)
+    return access(path, F_OK) == 0
+               ? cli_fail(BRT_ERROR_ARGUMENT, "%s holds a model already; name another directory", out)
                                    : BRT_OK;
 }
 
@@ -90,8 +91,8 @@ const cli_command cli_quantize = {
     .summary = "write a model with weights in fewer bits",
     .description =
         "Reads the model in RUN and writes it to OUT with its matrices and its embedding rounded: to bf16, or to 8-bit "
-        "integers with a scale for each output. A token is then generated in about half or a quarter of the time and the "
-        "memory. Every command that reads a model reads OUT, but it cannot be trained.",
+        "integers with a scale for each output. A token is then generated in about half or a quarter of the time and "
+        "the memory. Every command that reads a model reads OUT, but it cannot be trained.",
     .options = options,
     .arguments_size = sizeof(quantize_arguments),
     .set_defaults = set_defaults,

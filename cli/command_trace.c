@@ -15,12 +15,12 @@ typedef struct trace_arguments {
 
 static const cli_option options[] = {
     {"tokens", 0, CLI_TEXT, FIELD(tokens), "IN.safetensors",
-     "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls; a start_of_sequence.K [batch] that "
-     "is not 0 starts the row anew before call K"},
+     "tokens.0, tokens.1, ...: [batch, time], of 32 or 64 bits, read as chained calls; a start_of_sequence.K [batch] "
+     "that is not 0 starts the row anew before call K"},
     {"out", 'o', CLI_TEXT, FIELD(out), "OUT.safetensors", "where results go"},
     {"loss", 0, CLI_FLAG, FIELD(loss), NULL,
-     "the last token of each row is only a target (in the paper's arithmetic an input without a target); adds loss.K, 0 "
-     "where all targets are ignored"},
+     "the last token of each row is only a target (in the paper's arithmetic an input without a target); adds loss.K, "
+     "0 where all targets are ignored"},
     {"grad", 0, CLI_FLAG, FIELD(grad), NULL,
      "with the loss, also grad.NAME of every parameter: the gradient of the sum of the losses"},
     {"grad-of", 0, CLI_INTEGER, FIELD(grad_of), "K", "with --grad: the gradient of loss.K alone"},
@@ -80,8 +80,8 @@ const cli_command cli_trace = {
     .description =
         "Feeds tokens to the model in DIR as chained calls, memories and states of one going into the next. Writes "
         "logits.K [batch, time, vocabulary], memories.K.L [2, batch, keys, dim_head] of layer L from 0, and states.K.I "
-        "[batch, vectors, dim] of recurrent layer I, all after call K, and routed.K.I [2, batch, tokens, dim_head] of the "
-        "I-th routed memory. After a call that ends inside a block, memories and states are those of the last full "
+        "[batch, vectors, dim] of recurrent layer I, all after call K, and routed.K.I [2, batch, tokens, dim_head] of "
+        "the I-th routed memory. After a call that ends inside a block, memories and states are those of the last full "
         "block.",
     .options = options,
     .arguments_size = sizeof(trace_arguments),

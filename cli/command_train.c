@@ -419,8 +419,9 @@ const cli_command cli_train = {
         "--warmup 50; reference has --optimizer adam --lr 0.0001 --weight-decay 0 --schedule constant --sampling crops "
         "--accumulation 4 --segment-blocks 2; paper-tiny and paper-150m have --optimizer adafactor --summed-loss "
         "--skip-last-target --lr 1 --schedule rsqrt_decay_std --clip 0 --weight-decay 0 --dropout 0.05 "
-        "--attention-dropout 0.05 --xl-memories-dropout 0 --state-dropout 0 and --warmup 200 or 1000. SIGINT and SIGTERM write a checkpoint and end with status 130; a run "
-        "that is resumed, even after a kill, has the losses of an uninterrupted one.",
+        "--attention-dropout 0.05 --xl-memories-dropout 0 --state-dropout 0 and --warmup 200 or 1000. SIGINT and "
+        "SIGTERM write a checkpoint and end with status 130; a run that is resumed, even after a kill, has the losses "
+        "of an uninterrupted one.",
     .options = options,
     .model_options = true,
     .arguments_size = sizeof(train_arguments),

@@ -17,8 +17,8 @@ typedef struct history {
     double tokens_per_s; /* of the middle step */
 } history;
 
-/* Reads RUN/metrics.jsonl; training losses are averaged over steps so that at most 400 are left. A run without a step is
- * an error. Closed by the caller, whatever it returns. */
+/* Reads RUN/metrics.jsonl; training losses are averaged over steps so that at most 400 are left. A run without a step
+ * is an error. Closed by the caller, whatever it returns. */
 brt_status history_read(history *h, const char *run);
 void history_close(history *h);
 

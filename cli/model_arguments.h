@@ -6,7 +6,7 @@
 
 /* Options of every command that makes a configuration. */
 #define CLI_MODEL_SOURCES(type)                                                                        \
-    {"preset", 0, CLI_CHOICE, offsetof(type, preset), "tiny|small|reference|paper-tiny|paper-150m",                          \
+    {"preset", 0, CLI_CHOICE, offsetof(type, preset), "tiny|small|reference|paper-tiny|paper-150m",    \
      "a model and how to train it; reference is the PyTorch package's train.py"},                      \
     {"config", 0, CLI_TEXT, offsetof(type, config), "FILE.json",                                       \
      "model arguments as JSON, or a directory with config.json"}

@@ -102,7 +102,8 @@ static brt_status count_inputs(const sizes *s, const trace_call *call, size_t in
 {
     *time = call->time - (with_losses && !s->paper);
     if (*time == 0)
-        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target", index);
+        return cli_fail(BRT_ERROR_DATA, "tokens.%zu has one token per row; a loss needs another one as a target",
+                        index);
     return BRT_OK;
 }
 
@@ -136,7 +137,8 @@ static double cross_entropy(const float *logits, size_t count, int32_t target)
 }
 
 /* The mean over all targets of every row that are not ignored; 0 when there is none. */
-static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t time, size_t index, const float *logits)
+static brt_status add_loss(const forward_pass *f, const trace_call *call, size_t time, size_t index,
+                           const float *logits)
 {
     char name[48];
     const sizes *s = f->sizes;

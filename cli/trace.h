@@ -20,8 +20,8 @@ typedef struct trace_calls {
 brt_status trace_read_calls(trace_calls *out, const char *path);
 void trace_close_calls(trace_calls *calls);
 
-/* Adds logits, memories and states after each call; with losses, the last token of each row is only a target, and in the
- * paper's arithmetic it is an input without a target. */
+/* Adds logits, memories and states after each call; with losses, the last token of each row is only a target, and in
+ * the paper's arithmetic it is an input without a target. */
 brt_status trace_forward(const brt_model *model, const trace_calls *calls, int threads, bool losses, brt_tensors *out);
 /* The same with losses, and the gradient of their sum, or of the loss of one call only. */
 enum { TRACE_ALL_CALLS = -1 };

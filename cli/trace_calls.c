@@ -75,7 +75,8 @@ static brt_status read_starts(trace_calls *calls, size_t index, const brt_tensor
     if (brt_tensors_find(file, name, &info) != BRT_OK)
         return BRT_OK;
     if (!width_of(info.dtype) || info.dims != 1 || info.count != calls->rows)
-        return cli_fail(BRT_ERROR_DATA, "%s: %s must have the shape [%zu], one for each row, and be BOOL, U8, I32 or I64",
+        return cli_fail(BRT_ERROR_DATA,
+                        "%s: %s must have the shape [%zu], one for each row, and be BOOL, U8, I32 or I64",
                         path, name, calls->rows);
     bool *starts = calls->items[index].starts = calloc(calls->rows, sizeof *starts);
     if (!starts)
@@ -115,7 +116,8 @@ static brt_status read_calls(trace_calls *out, const brt_tensors *file, const ch
         return cli_fail(BRT_ERROR_DATA, "%s has no tensor tokens.0", path);
     if (out->used < most)
         return cli_fail(BRT_ERROR_DATA,
-                        "%s has %zu tensors; tokens.0 to tokens.%zu and start_of_sequence.K of these calls are %zu of them",
+                        "%s has %zu tensors; tokens.0 to tokens.%zu and start_of_sequence.K of these calls are %zu of "
+                        "them",
                         path, most, out->count - 1, out->used);
     return BRT_OK;
 }

@@ -141,9 +141,9 @@ static void plan(fixture *f)
     assert_ok(brt_tape_commit(f->tape));
 }
 
-/* All that is remembered is chosen, and all tokens: otherwise the loss jumps where the choice changes, and the gradient is that of
- * weights which it does not have (double_routing.c has it). Attention to it is dulled, for differences of this size to
- * be those of a smooth function. */
+/* All that is remembered is chosen, and all tokens: otherwise the loss jumps where the choice changes, and the gradient
+ * is that of weights which it does not have (double_routing.c has it). Attention to it is dulled, for differences of
+ * this size to be those of a smooth function. */
 static void choose_everything(fixture *f)
 {
     for (size_t i = 0; i < f->model->routed; i++) {

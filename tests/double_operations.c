@@ -404,7 +404,8 @@ static const operation_case cases[] = {
     {"gate_lstm", gate_lstm,
      {INPUT("forget", 2, 3, 5), INPUT("input", 2, 3, 5), INPUT("z", 2, 3, 5), INPUT("state", 2, 3, 5)}, NULL},
     {"gate_lstm, tasks", gate_lstm,
-     {INPUT("forget", 3, 29, 97), INPUT("input", 3, 29, 97), INPUT("z", 3, 29, 97), DETACHED("state", 3, 29, 97)}, NULL},
+     {INPUT("forget", 3, 29, 97), INPUT("input", 3, 29, 97), INPUT("z", 3, 29, 97), DETACHED("state", 3, 29, 97)},
+     NULL},
 
     {"keys", keys, {{0}, INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},
     {"keys, scale", keys, {INPUT("scale", 6), INPUT("block", 2, 5, 12)}, OPTIONS(keys_options, 1, NULL)},

@@ -33,8 +33,8 @@ static const brt_kernels *chosen_kernels(void)
     return kernels;
 }
 
-/* The second row is younger than the first. Where the sample `misleads`, it has the keys that all routes like best, as no
- * others do. */
+/* The second row is younger than the first. Where the sample `misleads`, it has the keys that all routes like best, as
+ * no others do. */
 static void open_fixture(fixture *f, brt_ring_type type, bool misleads)
 {
     enum { step = 128, sampled = 4 };

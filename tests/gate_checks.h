@@ -128,7 +128,8 @@ static void check_gate_full_backward(void)
 {
     for EACH (n, lengths) {
         float *u = make_random(n, -5, 5), *z = make_random(n, -1, 1), *state = make_random(n, -1, 1);
-        float *dnext = make_random(n, -1, 1), *got[3] = {make(n), make(n), make(n)}, *want[3] = {make(n), make(n), make(n)};
+        float *dnext = make_random(n, -1, 1);
+        float *got[3] = {make(n), make(n), make(n)}, *want[3] = {make(n), make(n), make(n)};
         fast->gate_full_backward(n, u, z, state, dnext, got[0], got[1], got[2]);
         plain->gate_full_backward(n, u, z, state, dnext, want[0], want[1], want[2]);
         for (int i = 0; i < 3; i++)

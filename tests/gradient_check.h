@@ -2,9 +2,9 @@
  *   (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h = f' + O(h^4),  f(h) = loss(x + h d).
  * With h = 1e-3 the remainder is 3e-14 times a fifth derivative, and rounding adds some 1e-13 |f|: below 1e-11 of the
  * gradient's norm for an operation, 5e-10 for the parameters on which a model's loss hardly depends. The bound is 20
- * times that; an error of one part in a thousand is still 100,000 times the bound. Where that fails a smaller h decides:
- * half of it where the loss is strongly curved, far less where there is a kink (relu, a maximum) within reach, with room
- * for rounding, 1e-16 |f| / h. */
+ * times that; an error of one part in a thousand is still 100,000 times the bound. Where that fails a smaller h
+ * decides: half of it where the loss is strongly curved, far less where there is a kink (relu, a maximum) within reach,
+ * with room for rounding, 1e-16 |f| / h. */
 #ifndef BRT_TESTS_GRADIENT_CHECK_H
 #define BRT_TESTS_GRADIENT_CHECK_H
 
@@ -100,8 +100,9 @@ static inline void choose_direction(size_t count, size_t index, real *direction)
         direction[i] /= length;
 }
 
-/* Every derivative may differ from the gradient's by the bound times the gradient's norm. Where the loss does not depend
- * on the variable, both are 0, but for rounding where its parts cancel: a number added to every score of a softmax. */
+/* Every derivative may differ from the gradient's by the bound times the gradient's norm. Where the loss does not
+ * depend on the variable, both are 0, but for rounding where its parts cancel: a number added to every score of a
+ * softmax. */
 static inline void expect_derivative(const variable *v, const real *origin, const real *direction, size_t index)
 {
     double norm = sqrt(dot(v->count, v->gradient, v->gradient)), loss = fabs(v->loss(v->context));

@@ -122,8 +122,8 @@ static void check_softmax_tile_backward_case(size_t keys, bool masked)
     draw_visible(rows, keys, visible);
     fast->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, scores, stride, maximum, log_sum, delta, dp,
                                 stride);
-    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, maximum, log_sum, delta,
-                                 want_dp, stride);
+    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, want_scores, stride, maximum, log_sum,
+                                 delta, want_dp, stride);
     expect_close("softmax_tile_backward p", rows * stride, scores, want_scores, 1e-6);
     expect_close("softmax_tile_backward ds", rows * stride, dp, want_dp, 1e-6);
     free_buffers();

@@ -1,5 +1,5 @@
-/* Checks of the kernels for numbers in fewer bits and for choosing by scores; a part of test_kernels.c, whose helpers it
- * uses. */
+/* Checks of the kernels for numbers in fewer bits and for choosing by scores; a part of test_kernels.c, whose helpers
+ * it uses. */
 #ifndef BRT_TESTS_STORED_CHECKS_H
 #define BRT_TESTS_STORED_CHECKS_H
 

@@ -1,5 +1,5 @@
-/* Models with conditional feed-forwards in streams: how many tokens are chosen, and that no later token has a say in it.
- * What holds for all models is in test_variants.c. */
+/* Models with conditional feed-forwards in streams: how many tokens are chosen, and that no later token has a say in
+ * it. What holds for all models is in test_variants.c. */
 #define _GNU_SOURCE
 #include "feeding.h"
 #include "model/stream_state.h"

@@ -253,7 +253,8 @@ static void check_rotary_forward_case(size_t dim, bool scaled, bool turned)
 {
     enum { rows = 3 };
     size_t stride = dim + 3;
-    float *x = make_random(rows * stride, -2, 2), *y = make_random(rows * stride, -1, 1), *want = copy(rows * stride, y);
+    float *x = make_random(rows * stride, -2, 2), *y = make_random(rows * stride, -1, 1);
+    float *want = copy(rows * stride, y);
     float *scale = make_random(dim, 0.5f, 2), *cosine = make_random(dim, -1, 1), *sine = make_random(dim, -1, 1);
     memset(x, 0, dim * sizeof *x); /* a head of length 0 */
     fast->rotary_forward(rows, dim, x, stride, scaled ? scale : NULL, turned ? cosine : NULL, turned ? sine : NULL, y,

@@ -1,5 +1,6 @@
-/* Parts of the model that packages other than the reference have, too: tests/golden/NAME_case.py writes what they compute
- * and tells how ours is the same. BRT_GOLDEN names another folder than tests/golden, with other draws (tests/parity). */
+/* Parts of the model that packages other than the reference have, too: tests/golden/NAME_case.py writes what they
+ * compute and tells how ours is the same. BRT_GOLDEN names another folder than tests/golden, with other draws
+ * (tests/parity). */
 #define _GNU_SOURCE
 #include "models.h"
 
@@ -235,7 +236,8 @@ static void play_conditional(brt_tape *tape, oracle *o, void *context)
 
 static void the_conditional_feed_forward_is_that_of_colt5_attention(void **state)
 {
-    static const char *const names[] = {"x", "router.weight", "1.weight", "3.weight", "light.1.weight", "light.3.weight"};
+    static const char *const names[] = {"x",        "router.weight",  "1.weight",
+                                        "3.weight", "light.1.weight", "light.3.weight"};
     oracle o = open_oracle("conditional");
     brt_model *model = make_conditional(&o);
     conditional c = {model->layers, malloc(find_info(&o, "y").count * sizeof(float))};
@@ -274,8 +276,8 @@ static brt_model *make_memformer(oracle *o)
     size_t dim = heard.shape[2];
     char json[512];
     snprintf(json, sizeof json,
-             "{\"num_tokens\": 2, \"dim\": %zu, \"depth\": 1, \"dim_head\": %zu, \"heads\": 1, \"num_state_vectors\": %zu,"
-             " \"recurrent_layers\": [1], \"state_cell\": \"memformer\"}",
+             "{\"num_tokens\": 2, \"dim\": %zu, \"depth\": 1, \"dim_head\": %zu, \"heads\": 1, \"num_state_vectors\": "
+             "%zu, \"recurrent_layers\": [1], \"state_cell\": \"memformer\"}",
              dim, dim, heard.shape[1]);
     brt_model *model = make_model(json);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

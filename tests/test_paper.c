@@ -1,5 +1,5 @@
-/* Equality with the code of Hutchins et al. 2022 on the golden values of tests/golden/paper (its README tells where they
- * are from): three segments in a row, logits, losses, caches, states and gradients. */
+/* Equality with the code of Hutchins et al. 2022 on the golden values of tests/golden/paper (its README tells where
+ * they are from): three segments in a row, logits, losses, caches, states and gradients. */
 #define _GNU_SOURCE
 #include "models.h"
 

@@ -1,4 +1,5 @@
-/* Training in the paper's arithmetic: dropout of activations and of attention's weights, the last target of a segment. */
+/* Training in the paper's arithmetic: dropout of activations and of attention's weights, the last target of a
+ * segment. */
 #define _GNU_SOURCE
 #include "training.h"
 

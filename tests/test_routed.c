@@ -200,7 +200,8 @@ static void recalling_everything_is_choosing_everything(void **state)
     close_input(&in);
 }
 
-/* Without positions, a window of 8 and recall of all else is a window of everything, with normalised keys or without. */
+/* Without positions, a window of 8 and recall of all else is a window of everything, with normalised keys or
+ * without. */
 static void a_model_without_routes_recalls_with_its_own_attention(void **state)
 {
 #define DENSE(width, normalised)                                                                       \
@@ -226,8 +227,8 @@ static void a_model_without_routes_recalls_with_its_own_attention(void **state)
     }
 }
 
-/* In the paper's arithmetic a row sees keys of 0 before its start, and a token the keys of one width before it alone: what
- * ten blocks of 8 and a block of 80 see is the same at the first token after them. */
+/* In the paper's arithmetic a row sees keys of 0 before its start, and a token the keys of one width before it alone:
+ * what ten blocks of 8 and a block of 80 see is the same at the first token after them. */
 static void a_model_of_the_paper_recalls_with_its_own_attention(void **state)
 {
 #define PAPER(width, more)                                                                             \
@@ -262,8 +263,8 @@ static void a_model_of_the_paper_recalls_with_its_own_attention(void **state)
 /* With and without routes, of every type of storage; in one call or token by token. */
 static void a_recalling_session_goes_on(void **state)
 {
-    static const char without_routes[] = "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": 4,"
-                                         " \"block_width\": 8, \"max_seq_len\": 8, \"num_state_vectors\": 3}";
+    static const char without_routes[] = "{\"num_tokens\": 13, \"dim\": 24, \"depth\": 3, \"dim_head\": 6, \"heads\": "
+                                         "4, \"block_width\": 8, \"max_seq_len\": 8, \"num_state_vectors\": 3}";
     static const char bf16[] = MODEL(", \"routed_dtype\": \"bf16\""), int8[] = MODEL(", \"routed_dtype\": \"int8\"");
     static const char *const models[] = {bf16, int8, without_routes, PAPER("8", "")};
     (void)state;

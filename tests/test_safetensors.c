@@ -417,7 +417,8 @@ static void a_full_disk_leaves_the_old_tensors(void **state)
 {
     (void)state;
     static const unsigned char data[4000] = {0};
-    const brt_tensor_source small = {"a", "U8", 1, {1}, data, false}, large = {"a", "U8", 1, {sizeof data}, data, false};
+    const brt_tensor_source small = {"a", "U8", 1, {1}, data, false};
+    const brt_tensor_source large = {"a", "U8", 1, {sizeof data}, data, false};
     struct rlimit before, limit = {.rlim_cur = 1000};
     brt_safetensors *file;
     assert_ok(brt_safetensors_write("full", &small, 1, NULL));

@@ -2,8 +2,8 @@
 #define _GNU_SOURCE
 #include "feeding.h"
 
-/* Attention of up to 8 new tokens sums over parts of the keys, of more it goes through tiles: where the two meet, logits
- * of about 2 differ by rounding (8e-7 was the most seen). Everything else is the same to the bit. */
+/* Attention of up to 8 new tokens sums over parts of the keys, of more it goes through tiles: where the two meet,
+ * logits of about 2 differ by rounding (8e-7 was the most seen). Everything else is the same to the bit. */
 static const double rounding = 3e-6;
 enum { few_tokens = 8 };
 

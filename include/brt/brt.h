@@ -120,14 +120,14 @@ BRT_API brt_status brt_config_set(brt_config *config, const char *key, const cha
 /* Sets the keys that FILE.json, or DIR/config.json, has. BRT_ERROR_FORMAT when it is not a JSON object,
  * BRT_ERROR_CONFIG for an unknown key or a value of the wrong type; some keys may be set then. */
 BRT_API brt_status brt_config_load(brt_config *config, const char *path);
-/* Sets the keys of a preset's model: "tiny", "small", "reference", the model of the reference's train.py, or "paper-tiny"
- * and "paper-150m", Hutchins et al.'s Rec:fixed:skip, small and as large as theirs. */
+/* Sets the keys of a preset's model: "tiny", "small", "reference", the model of the reference's train.py, or
+ * "paper-tiny" and "paper-150m", Hutchins et al.'s Rec:fixed:skip, small and as large as theirs. */
 BRT_API brt_status brt_config_preset(brt_config *config, const char *name);
 /* Fills in the defaults that depend on others and checks every rule: BRT_ERROR_CONFIG names what breaks one,
  * BRT_ERROR_UNSUPPORTED what is not there yet. Model creation does it, too. */
 BRT_API brt_status brt_config_check(brt_config *config);
-/* The value of a key after a check: of a list its length, of a boolean 0 or 1, of a number its integer part, of a name its
- * place among those that the key can have, from 0; -1 for an unknown key. */
+/* The value of a key after a check: of a list its length, of a boolean 0 or 1, of a number its integer part, of a name
+ * its place among those that the key can have, from 0; -1 for an unknown key. */
 BRT_API int64_t brt_config_get(const brt_config *config, const char *key);
 /* All keys as a JSON object, as config.json holds them. The caller frees it with brt_free. */
 BRT_API brt_status brt_config_json(const brt_config *config, char **out);
@@ -142,9 +142,9 @@ typedef struct brt_model brt_model;
  * checked and copied. A model that memory cannot hold is BRT_ERROR_MEMORY before anything is allocated. */
 BRT_API brt_status brt_model_create(brt_model **out, const brt_config *config, uint64_t seed);
 /* DIR holds config.json and model.safetensors: the reference's state_dict() names and shapes, with or without the
- * prefix "transformer.", of any real type (F32, BF16, ...); `beta` buffers are ignored. Matrices in BF16, and in I8 with
- * their scales, stay so: the model is a quantized one (brt_model_quantize). BRT_ERROR_MISMATCH names a tensor that is
- * missing, superfluous or of another shape than the configuration's. */
+ * prefix "transformer.", of any real type (F32, BF16, ...); `beta` buffers are ignored. Matrices in BF16, and in I8
+ * with their scales, stay so: the model is a quantized one (brt_model_quantize). BRT_ERROR_MISMATCH names a tensor that
+ * is missing, superfluous or of another shape than the configuration's. */
 BRT_API brt_status brt_model_load(brt_model **out, const char *dir);
 /* Makes DIR where needed and writes config.json and model.safetensors there, each beside, synced and renamed: F32, and
  * what a quantized model holds as BF16 or I8 so, with a tensor NAME_scale [outputs] (F32) for NAME in I8. */
@@ -160,10 +160,10 @@ BRT_API void brt_model_close(brt_model *model);
 BRT_API const brt_config *brt_model_config(const brt_model *model);
 
 /* A copy of the model for inference, its matrices and its embedding held in fewer bits: in "bf16", or as 8-bit integers
- * with a scale for each output ("int8"), rounded to the nearest. A token reads every matrix once, so it takes about half
- * or a quarter of the time, and the model as much less memory. Activations, sums, gains, biases and states stay floats.
- * Such a model cannot be trained: BRT_ERROR_UNSUPPORTED. "f32" makes one that can, of the numbers that are there.
- * BRT_ERROR_ARGUMENT for another dtype, BRT_ERROR_NUMERIC for a weight that is not finite. */
+ * with a scale for each output ("int8"), rounded to the nearest. A token reads every matrix once, so it takes about
+ * half or a quarter of the time, and the model as much less memory. Activations, sums, gains, biases and states stay
+ * floats. Such a model cannot be trained: BRT_ERROR_UNSUPPORTED. "f32" makes one that can, of the numbers that are
+ * there. BRT_ERROR_ARGUMENT for another dtype, BRT_ERROR_NUMERIC for a weight that is not finite. */
 BRT_API brt_status brt_model_quantize(brt_model **out, const brt_model *model, const char *dtype);
 
 typedef struct brt_parameter_info {
@@ -206,8 +206,8 @@ typedef struct brt_stream_options {
     bool no_states;    /* never carry states: every block reads the initial state */
     bool no_memories;  /* never read memories: a block attends only to itself */
     size_t recall_tokens;   /* exact recall: each head of each token attends to so many keys of its own choice among all
-                               that a routed memory holds, instead of what routes choose. A pass over the memory for each
-                               token; 0 (default): none */
+                               that a routed memory holds, instead of what routes choose. A pass over the memory for
+                               each token; 0 (default): none */
     size_t recall_layer;    /* the layer, from 1, that recalls in a model without routed layers; 0: depth / 2 + 1 */
     size_t recall_capacity; /* tokens that it remembers; default 250000 */
 } brt_stream_options;
@@ -224,10 +224,11 @@ BRT_API void brt_stream_close(brt_stream *stream);
 BRT_API brt_status brt_stream_feed(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
 /* The same, writing only the logits of the last token: [rows, num_tokens]. */
 BRT_API brt_status brt_stream_feed_last(brt_stream *stream, const int32_t *tokens, size_t time, float *logits);
-/* One token for each of `count` streams, in one pass over the weights: many cost little more than one. The streams are of
- * one model and have one row each, and may be anywhere in their timelines. tokens [count], logits [count, num_tokens] or
- * NULL: bit for bit what each stream would give alone. The first one's threads work for all. BRT_ERROR_ARGUMENT for
- * streams that do not go together, or a token outside the vocabulary; nothing has been appended then. */
+/* One token for each of `count` streams, in one pass over the weights: many cost little more than one. The streams are
+ * of one model and have one row each, and may be anywhere in their timelines. tokens [count], logits [count,
+ * num_tokens] or NULL: bit for bit what each stream would give alone. The first one's threads work for all.
+ * BRT_ERROR_ARGUMENT for streams that do not go together, or a token outside the vocabulary; nothing has been appended
+ * then. */
 BRT_API brt_status brt_streams_feed(brt_stream *const *streams, size_t count, const int32_t *tokens, float *logits);
 /* Row `row` (or every row: -1) starts anew: initial state, no memory, position 0. In a stream of several rows a single
  * one can be reset at a block's start only; inside a block that is BRT_ERROR_ARGUMENT. */
@@ -330,8 +331,8 @@ typedef struct brt_trainer_options {
                                    as optax has it: of Adam's numbers it has beta1 only */
     bool summed_loss;           /* the gradient is that of the sum of the targets' losses, as in the original, where
                                    Adafactor cancels the factor; default false: of their mean */
-    bool skip_last_target;      /* the last token of a row's segment has no loss while training, as in the original, which
-                                   has its targets in the segment; default false */
+    bool skip_last_target;      /* the last token of a row's segment has no loss while training, as in the original,
+                                   which has its targets in the segment; default false */
     float learning_rate;        /* the highest of a run (brt_run); brt_trainer_update is given its own; default 1e-3 */
     float beta1, beta2, epsilon; /* of Adam; default 0.9, 0.999, 1e-8 */
     float weight_decay;         /* of matrices; embeddings, gains, gates and states are never decayed; default 0.01;
@@ -340,9 +341,10 @@ typedef struct brt_trainer_options {
     float xl_memories_dropout;  /* probability, per row and segment, to start without memories; default 0.1 (as the
                                    reference's trainer) */
     float state_dropout;        /* likewise from the initial state; default 0.1 */
-    float dropout;              /* probability that an activation is dropped while training, in the paper's arithmetic: before
-                                   attention, after the feed-forward and before the logits; default 0 (the paper: 0.05) */
-    float attention_dropout;    /* likewise a weight of a layer's attention to its window; default 0 (the paper: 0.05) */
+    float dropout;              /* probability that an activation is dropped while training, in the paper's arithmetic:
+                                   before attention, after the feed-forward and before the logits; default 0 (the
+                                   paper: 0.05) */
+    float attention_dropout;    /* likewise a weight of attention to the window; default 0 (the paper: 0.05) */
     float reconstruction_weight; /* of the loss that teaches compressed memories to keep what is asked for (Rae et al.
                                    2020), added to the mean cross entropy in the gradient; default 0, as the reference;
                                    BRT_ERROR_ARGUMENT for a model without learned compression */

@@ -122,8 +122,8 @@ static void await_orders(worker *w, unsigned done)
     be_patient(&w->patience, brt_seconds() - start < short_wait);
 }
 
-/* Into the loop at hand, which may be a later one than was ordered, or be over. What it is stands still while a worker is
- * in it. */
+/* Into the loop at hand, which may be a later one than was ordered, or be over. What it is stands still while a worker
+ * is in it. */
 static bool enter(team *t)
 {
     int gate = atomic_load(&t->gate);

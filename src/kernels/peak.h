@@ -11,8 +11,8 @@
  * sets with 16 registers must hold them all. */
 enum { BRT_PEAK_CHAINS = 12 };
 
-/* x = x * factor + term stays finite and normal for ever. Chain i starts at start + i: equal ones would be computed once,
- * and one that starts where it ends, at 2, never. */
+/* x = x * factor + term stays finite and normal for ever. Chain i starts at start + i: equal ones would be computed
+ * once, and one that starts where it ends, at 2, never. */
 static const real brt_peak_factor = (real)0.5, brt_peak_term = (real)1.0, brt_peak_start = (real)0.5;
 
 /* The same with bf16 dot products: each of BRT_BF16_CHAINS instructions of a round multiplies and adds BRT_BF16_PAIRS

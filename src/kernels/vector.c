@@ -1,6 +1,6 @@
 /* The vector kernels of one instruction set: compiled once for each, with BRT_SET (avx2), BRT_VECTOR_BYTES and the
- * compiler's options for the set. Everything but the table is static, so that no function compiled for a newer processor
- * can stand in for one of another set. */
+ * compiler's options for the set. Everything but the table is static, so that no function compiled for a newer
+ * processor can stand in for one of another set. */
 #include "kernels.h"
 
 #include "tables.h"

@@ -1,6 +1,6 @@
-/* A vector of BRT_VECTOR_BYTES bytes and the few things that GCC's vector extensions (+ - * / & | ^ < and shifts work on
- * whole vectors) leave out. The first part is the same for every set; the second uses an instruction where the set has
- * the very thing. Included once per instruction set by vector.c: everything is static. */
+/* A vector of BRT_VECTOR_BYTES bytes and the few things that GCC's vector extensions (+ - * / & | ^ < and shifts work
+ * on whole vectors) leave out. The first part is the same for every set; the second uses an instruction where the set
+ * has the very thing. Included once per instruction set by vector.c: everything is static. */
 #ifndef BRT_KERNELS_VECTOR_H
 #define BRT_KERNELS_VECTOR_H
 

@@ -74,8 +74,8 @@ static inline matrix_product below(matrix_product p, size_t rows)
 
 /* ---- fetching ahead ------------------------------------------------------------------------------------ */
 
-/* Brings to the caches what comes next, while a tile is multiplied. Without it products with weights reach 0.85 of the f32
- * peak beside programs that want the caches, too, with it 0.95. */
+/* Brings to the caches what comes next, while a tile is multiplied. Without it products with weights reach 0.85 of the
+ * f32 peak beside programs that want the caches, too, with it 0.95. */
 typedef struct fetching {
     uintptr_t line; /* the address of a line of memory for every step along depth, a number: there may be none, */
     size_t step;    /* so many bytes apart */
@@ -100,8 +100,8 @@ static inline __attribute__((always_inline)) void fetch_left(size_t rows, left_m
         __builtin_prefetch(a.data + (rows + i) * a.row);
 }
 
-/* What tile number `tile` fetches of rows of a panel's length: the first tiles take a column of lines each, or a part of
- * one. */
+/* What tile number `tile` fetches of rows of a panel's length: the first tiles take a column of lines each, or a part
+ * of one. */
 static inline fetching fetch_of_tile(const brt_ahead *ahead, size_t depth, size_t tile)
 {
     size_t parts = depth ? (ahead->rows + depth - 1) / depth : 0, lines = tile_columns * sizeof(float) / line_bytes;

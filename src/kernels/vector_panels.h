@@ -18,8 +18,8 @@ static inline __attribute__((always_inline)) vec load_weights(size_t bytes, cons
     return bytes == 1 ? vec_widen_int8((const int8_t *)w) : vec_widen_bf16((const uint16_t *)(const void *)w);
 }
 
-/* y[rows, vectors * lanes] = x[rows, k] w[k, vectors * lanes], columns of a panel; rows, vectors and bytes are constants
- * at every call. The sums are those of multiply_tile. */
+/* y[rows, vectors * lanes] = x[rows, k] w[k, vectors * lanes], columns of a panel; rows, vectors and bytes are
+ * constants at every call. The sums are those of multiply_tile. */
 static inline __attribute__((always_inline)) void multiply_columns(size_t rows, size_t vectors, size_t bytes, size_t k,
                                                                    const float *x, size_t x_stride,
                                                                    const unsigned char *w, float *y)

@@ -35,8 +35,8 @@ static inline __attribute__((always_inline)) vec largest_lanes(size_t n, const f
     return vec_max(vec_max(most[0], most[1]), vec_max(most[2], most[3]));
 }
 
-/* The exponentials of up to two vectors of x, to be put in p, which may be x, and in bf16 in y, where they are given; the
- * sum of each lane. */
+/* The exponentials of up to two vectors of x, to be put in p, which may be x, and in bf16 in y, where they are given;
+ * the sum of each lane. */
 static inline __attribute__((always_inline)) vec two_exponentials(size_t left, float factor, float most, const float *x,
                                                                   float *p, uint16_t *y)
 {

@@ -50,7 +50,8 @@ static inline vec vec_widen_int8(const int8_t *p)
     int32_t four;
     memcpy(&four, p, sizeof four);
     bytes16 bytes = (bytes16)(ivec4){four};
-    halves8 twice = (halves8)__builtin_shufflevector(bytes, bytes, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    halves8 twice =
+        (halves8)__builtin_shufflevector(bytes, bytes, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     ivec4 spread = (ivec4)__builtin_shufflevector(twice, twice, 0, 8, 1, 9, 2, 10, 3, 11);
     return __builtin_convertvector(spread >> 24, vec);
 }

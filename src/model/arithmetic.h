@@ -1,6 +1,6 @@
 /* Two arithmetics in one engine: the reference's (reference_*.c) and that of Hutchins et al. 2022 (paper_*.c). The
- * block loop, what is carried, attention, positions, streams, sessions and training are written once and ask these tables for
- * what differs. */
+ * block loop, what is carried, attention, positions, streams, sessions and training are written once and ask these
+ * tables for what differs. */
 #ifndef BRT_MODEL_ARITHMETIC_H
 #define BRT_MODEL_ARITHMETIC_H
 

@@ -15,9 +15,9 @@ void brt_compressor_bind(brt_compressor *compressor, const brt_parameters *param
                          size_t layer);
 /* Whether brt_compress reads the usage. */
 bool brt_compressor_wants_usage(const brt_compressor *compressor);
-/* The queue [batch, brt_carried_compressed, width] after a window's raw keys [batch, block_width, width] have entered it
- * as brt_carried_entries entries. usage [batch, block_width]: how much attention each key has got (brt_op_usage); may be
- * NULL where it is not wanted. */
+/* The queue [batch, brt_carried_compressed, width] after a window's raw keys [batch, block_width, width] have entered
+ * it as brt_carried_entries entries. usage [batch, block_width]: how much attention each key has got (brt_op_usage);
+ * may be NULL where it is not wanted. */
 brt_tensor *brt_compress(brt_tape *tape, const brt_compressor *compressor, brt_tensor *queue, brt_tensor *window,
                          brt_tensor *usage);
 

@@ -1,11 +1,11 @@
-/* A conditional feed-forward, as in CoLT5 (Ainslie et al. 2023): a light one for every token, and the layer's own for those
- * that a router finds worth it, `tokens` of a block on average,
+/* A conditional feed-forward, as in CoLT5 (Ainslie et al. 2023): a light one for every token, and the layer's own for
+ * those that a router finds worth it, `tokens` of a block on average,
  *   s = router . LN(x),  y = x + light(LN(x)) + [s >= threshold] heavy(LN(x)).
- * CoLT5 takes the tokens of a text that score highest, which depends on later ones. Here a token is measured against the
- * block before: `price` is what it took there to be among the best. It is carried from block to block like a memory, so
- * a token's choice is final when it is read, in any split of a text, and its work can be skipped. A row's first block
- * has a threshold of 0. Gradients: conditional.h; what moves the price pulls back the scores that made it, so that a
- * router cannot gain by raising all of them. */
+ * CoLT5 takes the tokens of a text that score highest, which depends on later ones. Here a token is measured against
+ * the block before: `price` is what it took there to be among the best. It is carried from block to block like a
+ * memory, so a token's choice is final when it is read, in any split of a text, and its work can be skipped. A row's
+ * first block has a threshold of 0. Gradients: conditional.h; what moves the price pulls back the scores that made it,
+ * so that a router cannot gain by raising all of them. */
 #ifndef BRT_MODEL_CONDITIONAL_FF_H
 #define BRT_MODEL_CONDITIONAL_FF_H
 

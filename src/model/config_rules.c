@@ -33,7 +33,8 @@ static brt_status check_layer_list(const brt_config *config, const brt_layer_lis
         if (list->layer[i] < 1 || list->layer[i] > config->depth)
             return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld; layers range from 1 to depth (%lld)%s", name,
                             (long long)list->layer[i], (long long)config->depth,
-                            brt_config_is_given(config, name) ? "" : ": the default does not fit this depth, so give it");
+                            brt_config_is_given(config, name) ? ""
+                                                              : ": the default does not fit this depth, so give it");
         for (size_t j = 0; j < i; j++)
             if (list->layer[j] == list->layer[i])
                 return BRT_FAIL(BRT_ERROR_CONFIG, "\"%s\" names layer %lld twice", name, (long long)list->layer[i]);
@@ -104,8 +105,9 @@ static brt_status check_compression(const brt_config *config)
 {
     if (config->window != BRT_WINDOW_BLOCK)
         return BRT_FAIL(BRT_ERROR_CONFIG,
-                        "\"window\" is exact or previous: a token sees block_width keys, all of them in the block and the "
-                        "one before, and never a compressed memory; use \"use_compressed_mem\" with the window \"block\"");
+                        "\"window\" is exact or previous: a token sees block_width keys, all of them in the block and "
+                        "the one before, and never a compressed memory; use \"use_compressed_mem\" with the window "
+                        "\"block\"");
     if (config->block_width < 2)
         return BRT_FAIL(BRT_ERROR_CONFIG,
                         "\"block_width\" is %lld; \"use_compressed_mem\" keeps block_width / 2 entries and needs at "

@@ -1,6 +1,6 @@
 /* A trained model with recurrent layers and routed memories added. Where a state is read, to_out gets columns for what
- * is heard from it, and these are 0; so are the gates of a routed memory. At first nothing of either reaches the residual
- * stream, while the gradient does reach them. */
+ * is heard from it, and these are 0; so are the gates of a routed memory. At first nothing of either reaches the
+ * residual stream, while the gradient does reach them. */
 #include "model.h"
 
 #include <string.h>
@@ -113,8 +113,8 @@ brt_status brt_model_graft(brt_model **out, const brt_model *source, const brt_c
     brt_model *model;
     const brt_parameter *quantized = brt_parameters_quantized(&source->parameters);
     if (quantized)
-        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this model is not for grafting: \"%s\" is held in %s; take the f32 model "
-                                               "it was made from, or quantize it to f32 first",
+        return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this model is not for grafting: \"%s\" is held in %s; take the f32 "
+                                               "model it was made from, or quantize it to f32 first",
                         quantized->name, brt_precision_name(quantized->precision));
     BRT_TRY(brt_model_create(&model, config, seed));
     brt_status status = check(&source->config, &model->config);

@@ -62,8 +62,8 @@ typedef struct brt_sight {
     size_t first_used;
     const brt_dropouts *dropouts; /* NULL: none */
 } brt_sight;
-/* The rows of the batch have `count` sights, one after the other, whose first dimension "batch" is their rows (more than
- * one for inference only) -> the layer's output, [batch, time, dim] */
+/* The rows of the batch have `count` sights, one after the other, whose first dimension "batch" is their rows (more
+ * than one for inference only) -> the layer's output, [batch, time, dim] */
 brt_tensor *brt_layer_attend(brt_tape *tape, const brt_layer *layer, brt_tensor *x, const brt_projection *projection,
                              const brt_sight *sights, size_t count, brt_choice *choice);
 

@@ -27,8 +27,8 @@ struct brt_model {
     real logit_divisor; /* 1, or what the paper's logits are divided by */
 };
 
-/* A model with its parameters allocated but not set, in the precisions that are chosen (NULL: F32); the configuration is
- * checked and copied. Set them before anything reads the model. */
+/* A model with its parameters allocated but not set, in the precisions that are chosen (NULL: F32); the configuration
+ * is checked and copied. Set them before anything reads the model. */
 brt_status brt_model_allocate(brt_model **out, const brt_config *config, brt_choose_precision *choose,
                               const void *context);
 
@@ -55,7 +55,8 @@ typedef struct brt_block {
 /* -> the last layer's output [batch, time, dim]; `carried` is replaced by the block's own. A full block moves the
  * windows of routed layers to their rings, unless they are there already because the block is run again. */
 brt_tensor *brt_model_block(brt_tape *tape, const brt_model *model, brt_block *block);
-/* tokens [batch, time] -> [batch, time, dim]: the first layer's input. offset as in a block; all live until backward. */
+/* tokens [batch, time] -> [batch, time, dim]: the first layer's input. offset as in a block; all live until
+ * backward. */
 brt_tensor *brt_model_embed(brt_tape *tape, const brt_model *model, const int32_t *tokens, size_t batch, size_t time,
                             const size_t *offset);
 /* x [batch, time, dim] -> logits [batch, time, num_tokens] */

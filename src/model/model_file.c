@@ -71,12 +71,14 @@ static brt_status read_scales(const brt_safetensors *file, const char *name, brt
         return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" holds I8, and there is no \"%s\" with the scale of each output",
                         brt_safetensors_path(file), name, scale_name);
     if (strcmp(info.dtype, "F32") != 0 || !brt_safetensors_has_shape(&info, 1, &q->out))
-        return BRT_FAIL(BRT_ERROR_MISMATCH, "%s: \"%s\" must be F32 and have the shape [%zu], one scale for each output",
+        return BRT_FAIL(BRT_ERROR_MISMATCH,
+                        "%s: \"%s\" must be F32 and have the shape [%zu], one scale for each output",
                         brt_safetensors_path(file), scale_name, q->out);
     brt_safetensors_to_float(&info, q->scale);
     for (size_t i = 0; i < q->out; i++)
         if (!(isfinite(q->scale[i]) && q->scale[i] >= 0))
-            return BRT_FAIL(BRT_ERROR_FORMAT, "%s: \"%s\" has the scale %g for output %zu; it must be finite, and not negative",
+            return BRT_FAIL(BRT_ERROR_FORMAT,
+                            "%s: \"%s\" has the scale %g for output %zu; it must be finite, and not negative",
                             brt_safetensors_path(file), scale_name, (double)q->scale[i], i);
     return BRT_OK;
 }

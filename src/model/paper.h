@@ -1,6 +1,6 @@
 /* The arithmetic of Hutchins et al. 2022 as their own code has it (google-research/meliad): what layers and states
- * share. paper_config.c has the rules of its arguments, paper_parameters.c names, shapes and first values, paper_heads.c this
- * header's functions, paper_layer.c the tokens' direction, paper_state.c the states'. */
+ * share. paper_config.c has the rules of its arguments, paper_parameters.c names, shapes and first values,
+ * paper_heads.c this header's functions, paper_layer.c the tokens' direction, paper_state.c the states'. */
 #ifndef BRT_MODEL_PAPER_H
 #define BRT_MODEL_PAPER_H
 

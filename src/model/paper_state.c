@@ -1,6 +1,6 @@
 /* The states' direction of a recurrent layer in the paper's arithmetic. A state c attends to itself and to the tokens
- * of two blocks, memory and block, without positions and mask; with u = what it heard, of all heads from itself, then of
- * all heads from the tokens:
+ * of two blocks, memory and block, without positions and mask; with u = what it heard, of all heads from itself, then
+ * of all heads from the tokens:
  *   skip    c' = gate(c, W u; u)
  *   dual    c1 = gate(c, W u; u),  h = relu(W1 norm(c1)),  c' = gate(c1, W2 h; h)
  *   single  h = relu(W1 u),  c' = gate(c, tanh(W2 h); h)

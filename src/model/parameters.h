@@ -53,8 +53,8 @@ brt_status brt_parameters_create(brt_parameters *parameters, const brt_config *c
 void brt_parameters_close(brt_parameters *parameters);
 /* What multiplies with the weights in F32. */
 brt_status brt_parameters_create_matrices(brt_parameters *parameters, const brt_kernels *kernels);
-/* Packs them, once set, for products in f32 or bf16 and, if asked for, their gradients: whoever is going to multiply says
- * so. Streams in different threads may. */
+/* Packs them, once set, for products in f32 or bf16 and, if asked for, their gradients: whoever is going to multiply
+ * says so. Streams in different threads may. */
 brt_status brt_parameters_enable(const brt_parameters *parameters, bool bf16, bool gradients);
 /* Bytes that enabling will take. */
 uint64_t brt_parameters_enabling_bytes(const brt_parameters *parameters, bool bf16, bool gradients);

@@ -37,7 +37,8 @@ static brt_status convert(const conversion *c, const brt_parameter *from, brt_pa
         if (to->precision == BRT_F32)
             memcpy(to->tensor.data + row * count, weights, count * sizeof *weights);
         else if (!brt_quantized_round_row(&to->quantized, c->kernels, row, weights, c->rounded))
-            return BRT_FAIL(BRT_ERROR_NUMERIC, "\"%s\" cannot be quantized: its row %zu has a weight that is not finite",
+            return BRT_FAIL(BRT_ERROR_NUMERIC,
+                            "\"%s\" cannot be quantized: its row %zu has a weight that is not finite",
                             from->name, row);
     }
     return BRT_OK;

@@ -93,7 +93,8 @@ static size_t reads_at(const brt_config *c, size_t layer)
     return reads;
 }
 
-/* The light feed-forward, and what finds tokens worth the other; the router's scores are never rounded to fewer bits. */
+/* The light feed-forward, and what finds tokens worth the other; the router's scores are never rounded to fewer
+ * bits. */
 static void add_conditional_ff(brt_declaration *d, const brt_config *c)
 {
     size_t dim = (size_t)c->dim, inner = brt_config_light_ff_inner(c);

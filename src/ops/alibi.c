@@ -1,7 +1,7 @@
 /* ALiBi (Press et al. 2022) with a learned slope and a bound: bias[h, d] = max(-|scale| * slope_h * d, -|bound|), with
  * slope_h = 2^(-8 (h + 1) / heads); scale and bound are one number each, the bound may be fixed instead.
- * d scale = -sign(scale) * sum of slope_h * d * d bias over what is above the bound, d bound = -sign(bound) * sum of d bias
- * over the rest. */
+ * d scale = -sign(scale) * sum of slope_h * d * d bias over what is above the bound, d bound = -sign(bound) * sum of d
+ * bias over the rest. */
 #include "ops.h"
 
 #include <math.h>

@@ -6,17 +6,18 @@
  * Dropout puts masked p_j for p_j in the sums o and dv, and masked do . v_j for do . v_j; D stays do . o - dl.
  *
  * What has keys of its own, a key head of a row, is called a batch row here. Keys and values are its heads' common
- * ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes a tile of these rows through the keys
- * tile by tile; several heads of one query see the same keys, so a tile of few queries wastes little at the diagonal.
- * Keys (and, backward, values) are prepared first, once for all rows, in tiles of their own. A recording tape that uses
- * bf16 has bf16 products; a cache's few queries are always f32. */
+ * ones, so [queries, heads, dim] is a matrix of queries * heads rows. A task takes a tile of these rows through the
+ * keys tile by tile; several heads of one query see the same keys, so a tile of few queries wastes little at the
+ * diagonal. Keys (and, backward, values) are prepared first, once for all rows, in tiles of their own. A recording tape
+ * that uses bf16 has bf16 products; a cache's few queries are always f32. */
 #include "attention_job.h"
 
 #include "../base/rng.h"
 
 enum {
     few_queries = 8, /* up to here a task takes one query and some of the keys */
-    /* Tasks of the backward pass: each has sums of dk and dv of its own, which cost little if it has some tiles of rows. */
+    /* Tasks of the backward pass: each has sums of dk and dv of its own, which cost little if it has some tiles of
+     * rows. */
     least_backward_tasks = 4,
     most_backward_tasks = 16,
     tiles_of_backward_task = 4,

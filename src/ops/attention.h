@@ -33,8 +33,8 @@ void brt_op_attention(brt_tape *tape, brt_tensor *query, brt_tensor *key, brt_te
                       brt_tensor *out);
 
 /* What an attention has heard: out [batch * parts, part, heads * dim_head] and log_sum_exp
- * [batch * parts * key_heads, part, heads / key_heads]. A batch row's queries may be in parts, of which the last is filled
- * up. */
+ * [batch * parts * key_heads, part, heads / key_heads]. A batch row's queries may be in parts, of which the last is
+ * filled up. */
 typedef struct brt_heard {
     brt_tensor *out, *log_sum_exp;
 } brt_heard;

@@ -186,7 +186,8 @@ static void backward_task(void *context, size_t task, int thread)
     const attention_job *j = context;
     const attention *a = j->a;
     group g = {.batch_row = task % a->batch, .index = task / a->batch};
-    size_t part = g.batch_row * a->groups + g.index, keys = a->key_rows * a->tiles.width, biases = a->how.heads * a->span;
+    size_t part = g.batch_row * a->groups + g.index, keys = a->key_rows * a->tiles.width;
+    size_t biases = a->how.heads * a->span;
     g.dkey = j->partial_dkey + part * keys;
     g.dvalue = j->partial_dvalue + part * keys;
     g.scores = j->scratch + (size_t)thread * j->scratch_count;

@@ -54,8 +54,8 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
     memset(out, 0, t->count * width * sizeof *out);
     for (size_t index = first_index(a, t); keys_at(a, t, index, &keys); index++) {
         const size_t *seen = count_visible(a, t, &keys, visible);
-        brt_scores(&a->tiles, &query, keys.count, seen, j->keys_transposed + brt_transposed_index(a, t->batch_row, index),
-                   scores);
+        brt_scores(&a->tiles, &query, keys.count, seen,
+                   j->keys_transposed + brt_transposed_index(a, t->batch_row, index), scores);
         brt_place_tile_scores(j, t, &keys, scores);
         j->kernels->softmax_step(t->count, keys.count, a->how.scale, seen, scores, key_tile, maximum, sum, width, out,
                                  width, rounded);

@@ -1,7 +1,8 @@
-/* The products of attention on tiles of rows (queries of all heads) and keys, in f32, or in bf16: operands rounded, sums
- * in f32. In bf16 two numbers lie in 32 bits, paired along the index a product sums over, so each operand is prepared
- * once for each way it is used. Prepared rows are `width` numbers long, whole vectors: what is behind the dim-th is
- * computed and not read. Beside the last key or row may lie one that is multiplied by 0: it must be finite. */
+/* The products of attention on tiles of rows (queries of all heads) and keys, in f32, or in bf16: operands rounded,
+ * sums in f32. In bf16 two numbers lie in 32 bits, paired along the index a product sums over, so each operand is
+ * prepared once for each way it is used. Prepared rows are `width` numbers long, whole vectors: what is behind the
+ * dim-th is computed and not read. Beside the last key or row may lie one that is multiplied by 0: it must be
+ * finite. */
 #ifndef BRT_OPS_ATTENTION_PRODUCTS_H
 #define BRT_OPS_ATTENTION_PRODUCTS_H
 

@@ -1,5 +1,5 @@
-/* Who sees what in an attention, and where it lies: tiles of rows (queries of all heads) and of keys, the keys that each
- * row sees, places in the tensors. */
+/* Who sees what in an attention, and where it lies: tiles of rows (queries of all heads) and of keys, the keys that
+ * each row sees, places in the tensors. */
 #ifndef BRT_OPS_ATTENTION_SIGHT_H
 #define BRT_OPS_ATTENTION_SIGHT_H
 

@@ -13,7 +13,8 @@ typedef struct brt_selection {
     bool everything;    /* all tokens, whatever they score, with weight 1 */
 } brt_selection;
 
-/* x [batch, time, dim] -> [batch, time, dim], of which the first rows are those of chosen tokens and the others unused */
+/* x [batch, time, dim] -> [batch, time, dim], of which the first rows are those of chosen tokens and the others
+ * unused */
 brt_tensor *brt_op_take_chosen(brt_tape *tape, brt_tensor *x, const brt_selection *selection);
 /* x [batch, time, dim] + the rows of y at the chosen tokens */
 brt_tensor *brt_op_add_chosen(brt_tape *tape, brt_tensor *x, brt_tensor *y, const brt_selection *selection);

@@ -1,6 +1,7 @@
 /* A convolution with the stride of its taps, as a product. With the taps that entry n of group g sees,
  *   patch[n][i, j] = x[rest + n * factor + factor - 1 - (factor - 1 - j) * dilation][g, i],  0 before the block,
- *   y[n][g] = weight[g] patch[n] + bias[g];  dpatch[n] = weight[g]^T dy[n][g],  dweight[g] = sum of dy[n][g] patch[n]^T,
+ *   y[n][g] = weight[g] patch[n] + bias[g];
+ *   dpatch[n] = weight[g]^T dy[n][g],  dweight[g] = sum of dy[n][g] patch[n]^T,
  * where rest = block % factor and weight[g] is the [group, group * factor] part of the weight. */
 #include "compression.h"
 

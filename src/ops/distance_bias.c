@@ -1,6 +1,6 @@
 /* A bias of attention by distance, linear in its parameters: bias[h, d] = sum over t of table[h, t] * basis[t, d]. The
- * basis is fixed and says which encoding it is: for T5's buckets (Raffel et al. 2020) basis[t, d] is 1 where d falls into
- * bucket t, for Fourier's the cosines and sines of d.
+ * basis is fixed and says which encoding it is: for T5's buckets (Raffel et al. 2020) basis[t, d] is 1 where d falls
+ * into bucket t, for Fourier's the cosines and sines of d.
  * d table[h, t] = sum over d of d bias[h, d] * basis[t, d]. */
 #include "ops.h"
 

@@ -1,5 +1,5 @@
-/* Dropout (Srivastava et al. 2014) with one mask for all rows of a batch, a tile of 128 positions repeated along time, as
- * the code of Hutchins et al. has it: y = residual + mask * x, mask 0 with probability `rate`, else 1 / (1 - rate).
+/* Dropout (Srivastava et al. 2014) with one mask for all rows of a batch, a tile of 128 positions repeated along time,
+ * as the code of Hutchins et al. has it: y = residual + mask * x, mask 0 with probability `rate`, else 1 / (1 - rate).
  * dx = mask * dy,  d residual = dy. The mask is a function of the random numbers' place alone, and drawn again in
  * backward. */
 #include "ops.h"

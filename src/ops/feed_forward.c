@@ -1,10 +1,11 @@
 /* The feed-forward of a layer with GEGLU (Shazeer 2020) and the exact error function:
- *   h = x W1^T = a | g,  z = a * gelu(g),  y = z W2^T + residual,  gelu(g) = g * phi(g),  phi(g) = (1 + erf(g / sqrt 2)) / 2
+ *   h = x W1^T = a | g,  z = a * gelu(g),  y = z W2^T + residual,
+ *   gelu(g) = g * phi(g),  phi(g) = (1 + erf(g / sqrt 2)) / 2
  *   dz = dy W2,  dW2 = dy^T z,  da = dz * gelu(g),  dg = dz * a * (phi(g) + g * exp(-g^2 / 2) / sqrt(2 pi))
  *   dx = dh W1,  dW1 = dh^T x.
- * Rows are taken `chunk` at a time, so that what a product leaves to the next stays in the third-level cache. h alone is
- * kept for backward, which computes z again: in bf16 on a tape that uses it (forward's z is that of h as it was), else in
- * f32. */
+ * Rows are taken `chunk` at a time, so that what a product leaves to the next stays in the third-level cache. h alone
+ * is kept for backward, which computes z again: in bf16 on a tape that uses it (forward's z is that of h as it was),
+ * else in f32. */
 #include "ops.h"
 #include "product.h"
 #include "rows.h"
@@ -93,7 +94,8 @@ static void run_middle(brt_tape *tape, brt_task *task, const middle *m)
 static void forward(brt_tape *tape, brt_node *node)
 {
     const feed_forward *how = node->attributes;
-    const real *x = node->in[x_input]->data, *residual = node->in[residual_input] ? node->in[residual_input]->data : NULL;
+    const real *x = node->in[x_input]->data;
+    const real *residual = node->in[residual_input] ? node->in[residual_input]->data : NULL;
     real *y = node->out[y_output]->data, *room = how->h ? how->h->data : NULL;
     for (size_t first = 0; first < how->rows; first += chunk) {
         size_t rows = brt_min_size(chunk, how->rows - first), at = first * how->dim;

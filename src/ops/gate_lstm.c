@@ -1,5 +1,5 @@
-/* The gates of an LSTM (Hochreiter & Schmidhuber 1997) as Hutchins et al. 2022 start them, to remember; forget and input
- * are the outputs of their kernels:
+/* The gates of an LSTM (Hochreiter & Schmidhuber 1997) as Hutchins et al. 2022 start them, to remember; forget and
+ * input are the outputs of their kernels:
  *   c' = sigmoid(forget + 1) * c + sigmoid(input - 1) * z. The kernel holds the gradients. */
 #include "ops.h"
 #include "pointwise.h"

@@ -7,7 +7,8 @@
 #include "../tensor/quantized.h"
 #include "../tensor/tape.h"
 
-/* A table [num_tokens, dim] of rows to look up; quantized: for inference, in the place of the tensor's data, or NULL. */
+/* A table [num_tokens, dim] of rows to look up; quantized: for inference, in the place of the tensor's data, or
+ * NULL. */
 typedef struct brt_table {
     brt_tensor *rows;
     const brt_quantized *quantized;

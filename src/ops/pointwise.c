@@ -14,7 +14,9 @@ typedef struct job {
 
 static job make_job(brt_tape *tape, const brt_node *node)
 {
-    return (job){.kernels = brt_tape_kernels(tape), .what = *(const brt_pointwise *const *)node->attributes, .node = node};
+    return (job){.kernels = brt_tape_kernels(tape),
+                 .what = *(const brt_pointwise *const *)node->attributes,
+                 .node = node};
 }
 
 static size_t task_count(const brt_node *node)

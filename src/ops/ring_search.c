@@ -95,13 +95,14 @@ static void weigh(const pass *p, size_t head, size_t count, brt_vectors keys, co
     s->kernels->exp_below(queries, count, s->sharpness, s->least + head * queries, scores, p->stride, p->weights,
                           stretch_keys, s->weight + sums);
     if (keys.scale)
-        s->kernels->scale_columns(queries, count, keys.scale, p->weights, stretch_keys, p->weights, stretch_keys, false);
+        s->kernels->scale_columns(queries, count, keys.scale, p->weights, stretch_keys, p->weights, stretch_keys,
+                                  false);
     s->kernels->matmul(queries, s->dim, count, p->weights, stretch_keys, 1, keys.data, s->dim,
                        s->weighted + sums * s->dim, s->dim, true);
 }
 
-/* Scores `count` positions from `first` on, to the columns of p->scores from `column` on, while those from `next` on are
- * fetched: all after `begin`, all side by side. */
+/* Scores `count` positions from `first` on, to the columns of p->scores from `column` on, while those from `next` on
+ * are fetched: all after `begin`, all side by side. */
 static void scan(const pass *p, size_t first, size_t count, size_t next, size_t column)
 {
     const brt_search *s = p->search;
@@ -233,7 +234,7 @@ static bool listed_enough(const brt_search *s)
     return true;
 }
 
-/* ---- what was listed ----------------------------------------------------------------------------------------------- */
+/* ---- what was listed --------------------------------------------------------------------------------------------- */
 
 /* The sums of all tasks, in their order, to the first one's place. Their weights were made with the bound in place of
  * the least score. */

@@ -1,11 +1,11 @@
-/* What a row remembers in a ring, scored for some queries: the largest scores, and weighted sums over all other keys, in
- * one pass over the keys.
+/* What a row remembers in a ring, scored for some queries: the largest scores, and weighted sums over all other keys,
+ * in one pass over the keys.
  *
  * Such sums leave out what the pass has yet to find; but to read all keys a second time costs as much again, since
  * there are more of them than the caches hold. So a sample is scored first, and a bound is guessed from it which a few
- * more scores than wanted will reach. The pass adds a key whose score lies below the bound to the sums while it is in the
- * first-level cache. What reaches it is listed, and what is not among the largest after all is added one by one. Where
- * too few reach it, all is done again with a lower bound. So nothing depends on the guess but the rounding of the
+ * more scores than wanted will reach. The pass adds a key whose score lies below the bound to the sums while it is in
+ * the first-level cache. What reaches it is listed, and what is not among the largest after all is added one by one.
+ * Where too few reach it, all is done again with a lower bound. So nothing depends on the guess but the rounding of the
  * sums. */
 #ifndef BRT_OPS_RING_SEARCH_H
 #define BRT_OPS_RING_SEARCH_H
@@ -34,8 +34,8 @@ typedef struct brt_search {
     real *room;       /* [threads, keys, weights and scores] */
 } brt_search;
 
-/* Points a search, whose queries, dim and stride are set, to its room from `base` on (base NULL: to nothing). Returns how
- * many reals it takes. */
+/* Points a search, whose queries, dim and stride are set, to its room from `base` on (base NULL: to nothing). Returns
+ * how many reals it takes. */
 size_t brt_search_arrange(brt_search *search, size_t threads, real *base);
 void brt_search_run(brt_search *search, int threads);
 

@@ -5,8 +5,8 @@
  *     ds_i = p_i / epsilon (g_i - G) over U,  G = sum over U of p_i g_i / sum over U of p_i
  *     D = sum of ds_i k_i = (sum over U of p_i g_i k_i - G sum over U of p_i k_i) / epsilon
  *     du = temperature * D,  dtemperature = D . u.
- * The last sum, over all that is remembered, is taken forward by the search that finds what is taken (ring_search.h); so
- * is p of what was taken. A row that remembers no more than `tokens` takes all, and its route has no gradient. */
+ * The last sum, over all that is remembered, is taken forward by the search that finds what is taken (ring_search.h);
+ * so is p of what was taken. A row that remembers no more than `tokens` takes all, and its route has no gradient. */
 #include "route.h"
 
 #include "coordinate_descent.h"

@@ -2,8 +2,8 @@
  * in panels (kernels/packed.h): one copy is for the forward product, one for the gradient of its input, each in f32 or
  * bf16. Only what somebody asks for is made.
  *
- * Products are cut into tasks by shape alone, and an element of a product is the same sequence of multiply-adds whatever
- * the number of rows: results are bit-identical for any number of threads, and for any split of the rows. */
+ * Products are cut into tasks by shape alone, and an element of a product is the same sequence of multiply-adds
+ * whatever the number of rows: results are bit-identical for any number of threads, and for any split of the rows. */
 #ifndef BRT_TENSOR_GEMM_H
 #define BRT_TENSOR_GEMM_H
 
@@ -12,8 +12,8 @@
 #include "../kernels/kernels.h"
 
 typedef struct brt_matrix brt_matrix;
-/* weight [out, in] stays the caller's: enabling and refreshing read it, products do not. The matrix can multiply once it
- * is enabled. */
+/* weight [out, in] stays the caller's: enabling and refreshing read it, products do not. The matrix can multiply once
+ * it is enabled. */
 brt_status brt_matrix_create(brt_matrix **matrix, const brt_kernels *kernels, size_t out, size_t in,
                              const real *weight);
 void brt_matrix_close(brt_matrix *matrix);

@@ -103,15 +103,15 @@ void brt_tape_push(brt_tape *tape, const brt_node *node, size_t attribute_bytes)
  * pass that reads it has the operation compute it again. Nothing happens otherwise, and where nothing is recorded. */
 void brt_tape_forget(brt_tape *tape, brt_tensor *tensor);
 
-/* On a tape that uses bf16, keeps what was recorded of a tensor in half the memory, rounded, until a backward pass reads
- * it. For tensors that forward does not read again. Nothing happens otherwise. */
+/* On a tape that uses bf16, keeps what was recorded of a tensor in half the memory, rounded, until a backward pass
+ * reads it. For tensors that forward does not read again. Nothing happens otherwise. */
 void brt_tape_round(brt_tape *tape, brt_tensor *tensor);
 
 /* Frees everything made so far: for inference, layer by layer. Not while recording. */
 void brt_tape_rewind(brt_tape *tape);
 
-/* Runs every recorded node's backward in reverse, freeing memory as it goes, then empties the tape. Outputs that no loss
- * depends on, as what a segment leaves to the next, are freed first. */
+/* Runs every recorded node's backward in reverse, freeing memory as it goes, then empties the tape. Outputs that no
+ * loss depends on, as what a segment leaves to the next, are freed first. */
 void brt_tape_backward(brt_tape *tape);
 /* Empties the tape without a backward pass. */
 void brt_tape_reset(brt_tape *tape);
@@ -125,8 +125,8 @@ typedef struct brt_gradient {
 } brt_gradient;
 brt_gradient brt_gradient_open(brt_tape *tape, brt_tensor *tensor);
 void brt_gradient_close(brt_tape *tape, brt_tensor *tensor, brt_gradient gradient);
-/* Adds the gradient of an operation's output, which its backward has done with, to that of an input of the same size: where
- * it is the first, by handing on the memory. */
+/* Adds the gradient of an operation's output, which its backward has done with, to that of an input of the same size:
+ * where it is the first, by handing on the memory. */
 void brt_gradient_hand_on(brt_tape *tape, brt_tensor *output, brt_tensor *input);
 /* The tensor's gradient itself, for operations that can overwrite it if `has_gradient` was false before, and add to it
  * if it was true. NULL if the tensor wants none. */

@@ -20,8 +20,8 @@ static json_t *options_to_json(const brt_run_options *o)
                               (json_int_t)o->seed, "optimizer", t->optimizer, "batch", (json_int_t)t->rows,
                               "segment_blocks", (json_int_t)t->segment_blocks);
     json_t *other = json_pack(
-        "{s:s, s:b, s:b, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:I, s:I, "
-        "s:I, s:I}",
+        "{s:s, s:b, s:b, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:I, "
+        "s:I, s:I, s:I, s:I}",
         "dtype", t->dtype, "recompute", t->recompute, "summed_loss", t->summed_loss, "skip_last_target",
         t->skip_last_target, "schedule", o->schedule, "learning_rate", (double)t->learning_rate, "min_learning_rate",
         (double)o->min_learning_rate, "beta1", (double)t->beta1, "beta2", (double)t->beta2, "epsilon",

@@ -46,8 +46,8 @@ static void reference_preset(brt_run_options *options)
     trainer->xl_memories_dropout = trainer->state_dropout = 0.1f;
 }
 
-/* Training as Hutchins et al. 2022 do it: Adafactor with a relative rate of 1 / sqrt(step), gradients of sums of losses,
- * no clipping, dropout. The small model warms up faster. */
+/* Training as Hutchins et al. 2022 do it: Adafactor with a relative rate of 1 / sqrt(step), gradients of sums of
+ * losses, no clipping, dropout. The small model warms up faster. */
 static void paper_preset(brt_run_options *options, uint64_t warmup)
 {
     brt_trainer_options *trainer = &options->trainer;

@@ -31,7 +31,8 @@ static double cosine(double fraction)
 
 static const double largest = 0.01, smallest = 0.001;
 
-/* From the largest rate to the smallest as `shape` falls from 1 to 0; past the end halved once more in every run's length. */
+/* From the largest rate to the smallest as `shape` falls from 1 to 0; past the end halved once more in every run's
+ * length. */
 static double fall(double shape, double ramp)
 {
     return ramp < 1 ? smallest + (largest - smallest) * shape : 2 * smallest * pow(0.5, ramp);

@@ -79,8 +79,8 @@ static void store_block(const brt_segment_run *run, const brt_block *block, real
     }
 }
 
-/* What the next segment will read, to be filled by the caller, after `blocks` full blocks of this one; what this one was
- * carried stays readable beside it. */
+/* What the next segment will read, to be filled by the caller, after `blocks` full blocks of this one; what this one
+ * was carried stays readable beside it. */
 static real *renew_carry(const brt_segment_run *run, size_t blocks)
 {
     brt_carry *carry = run->carry;
@@ -163,7 +163,8 @@ static bool is_state(const brt_slots *slots, size_t index, size_t states)
     return index >= slots->state && index < slots->state + states;
 }
 
-/* Points the first block at what is carried, `from` a carry's storage; rows that start anew read what a new one does. */
+/* Points the first block at what is carried, `from` a carry's storage; rows that start anew read what a new one
+ * does. */
 static void enter(brt_tape *tape, const brt_segment_run *run, brt_block *block, real *from)
 {
     const brt_slots *slots = &run->model->slots;

@@ -186,8 +186,8 @@ static brt_status check_precision(const brt_model *model)
     if (!quantized)
         return BRT_OK;
     return BRT_FAIL(BRT_ERROR_UNSUPPORTED,
-                    "this model cannot be trained: \"%s\" is held in %s, whose steps are larger than most updates, which "
-                    "would be lost; train the f32 model it was made from, or quantize it to f32 first",
+                    "this model cannot be trained: \"%s\" is held in %s, whose steps are larger than most updates, "
+                    "which would be lost; train the f32 model it was made from, or quantize it to f32 first",
                     quantized->name, brt_precision_name(quantized->precision));
 }
 
@@ -198,8 +198,8 @@ static brt_status create(brt_trainer **out, brt_model *model, const brt_trainer_
     BRT_TRY(check_options(options));
     BRT_TRY(check_precision(model));
     if (drops_activations(options) && model->config.arithmetic != BRT_ARITHMETIC_PAPER)
-        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g and attention_dropout %g; they are of the paper's arithmetic, "
-                                            "the reference's drops memories and states only",
+        return BRT_FAIL(BRT_ERROR_ARGUMENT, "dropout is %g and attention_dropout %g; they are of the paper's "
+                                            "arithmetic, the reference's drops memories and states only",
                         (double)options->dropout, (double)options->attention_dropout);
     BRT_TRY(check_reconstruction(model, options));
     if (model->parameters.items[0].tensor.gradient)

@@ -6,7 +6,12 @@
 #include "segment.h"
 
 /* Parts of an update, for the profile. */
-typedef enum brt_update_part { BRT_UPDATE_NORM, BRT_UPDATE_OPTIMIZER, BRT_UPDATE_PACKING, BRT_UPDATE_PARTS } brt_update_part;
+typedef enum brt_update_part {
+    BRT_UPDATE_NORM,
+    BRT_UPDATE_OPTIMIZER,
+    BRT_UPDATE_PACKING,
+    BRT_UPDATE_PARTS
+} brt_update_part;
 
 struct brt_trainer {
     brt_model *model;

@@ -121,7 +121,8 @@ assert len(result["tokens"]) == 5 and result["prompt_tokens"] == 3 and result["p
 }
 
 @test "a model whose tokens are not bytes reads and writes numbers" {
-    "$BRT" train --data text.txt --format uint16 --num-tokens 65536 --out numbers --quiet "${TINY[@]}" --steps 1 >/dev/null
+    "$BRT" train --data text.txt --format uint16 --num-tokens 65536 --out numbers --quiet "${TINY[@]}" --steps 1 \
+        >/dev/null
     run --separate-stderr "$BRT" generate numbers --prompt "5 17 300" -n 4 --quiet
     [ "$status" -eq 0 ]
     [[ "$output" =~ ^([0-9]+\ ){4}$ ]]

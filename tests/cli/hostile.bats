@@ -38,7 +38,8 @@ setup() {
 }
 
 @test "a header that lies about its length" {
-    for bytes in '\xff\xff\xff\xff\xff\xff\xff\xff' '\xff\xff\xff\xff\x00\x00\x00\x00' '\x00\x00\x00\x00\x00\x00\x00\x80'; do
+    for bytes in '\xff\xff\xff\xff\xff\xff\xff\xff' '\xff\xff\xff\xff\x00\x00\x00\x00' \
+                 '\x00\x00\x00\x00\x00\x00\x00\x80'; do
         cp model/model.safetensors broken/model.safetensors
         printf "$bytes" | dd of=broken/model.safetensors conv=notrunc status=none
         run "$BRT" info broken
@@ -47,7 +48,8 @@ setup() {
 }
 
 @test "config.json that is none" {
-    for text in '' '{' '[]' '{"dim": 3' '{"dim": 1, "dim": 2}' '{"dim": "wide"}' '{"width": 3}' '{"dim": 99999999999999999999}'; do
+    for text in '' '{' '[]' '{"dim": 3' '{"dim": 1, "dim": 2}' '{"dim": "wide"}' '{"width": 3}' \
+                '{"dim": 99999999999999999999}'; do
         printf '%s' "$text" >broken/config.json
         run "$BRT" info broken
         refused "broken/config.json"

@@ -30,7 +30,8 @@ setup() {
 @test "exact recall, with routes or without" {
     for model in routed model; do
         "$BRT" generate "$model" --prompt "a small ship" -n 200 --seed 3 --recall 4 --quiet >whole.txt
-        "$BRT" generate "$model" --prompt "a small ship" -n 120 --seed 3 --recall 4 --session "$model.s" --quiet >parts.txt
+        "$BRT" generate "$model" --prompt "a small ship" -n 120 --seed 3 --recall 4 --session "$model.s" --quiet \
+            >parts.txt
         "$BRT" generate "$model" -n 80 --seed 3 --recall 4 --session "$model.s" --quiet >>parts.txt
         cmp whole.txt parts.txt
         "$BRT" eval "$model" --data text.txt --max-tokens 500 --recall 4 --json >recalled

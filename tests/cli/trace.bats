@@ -62,7 +62,9 @@ PYTHON
     run "$BRT" info "$dir" --json
     length=$(sed -n 's/.*"max_seq_len": \([0-9]*\).*/\1/p' <<<"$output")
     one=$(python3 -c "print([[[i * 7 % 11 for i in range(2 * $length + 1)]]])")
-    two=$(python3 -c "print([[[i * 7 % 11 for i in range($length + 1)]], [[i * 7 % 11 for i in range($length, 2 * $length + 1)]]])")
+    two=$(python3 -c "
+numbers = [i * 7 % 11 for i in range(2 * $length + 1)]
+print([[numbers[:$length + 1]], [numbers[$length:]]])")
     write_tokens one "$one"
     write_tokens two "$two"
     "$BRT" trace "$dir" --tokens one --out one.out --loss --grad

@@ -269,7 +269,8 @@ for figure in "with_states", "without_states", "cleared_every_segment":
 }
 
 @test "a model from a file, with one argument changed" {
-    echo '{"num_tokens": 256, "dim": 24, "depth": 2, "heads": 3, "dim_head": 8, "block_width": 8, "max_seq_len": 32}' >m.json
+    echo '{"num_tokens": 256, "dim": 24, "depth": 2, "heads": 3, "dim_head": 8, "block_width": 8, "max_seq_len": 32}' \
+        >m.json
     run "$BRT" train --data text.txt --out filed --steps 2 --config m.json --heads 2 --quiet
     [ "$status" -eq 0 ]
     grep -q '"heads": 2' filed/config.json

@@ -1,9 +1,9 @@
 """conditional/: the conditional feed-forward of colt5-attention, with the package's router and the feed-forwards of
 block-recurrent-transformer-pytorch, which ours are.
 
-It chooses among the tokens of one text, later ones too, where brt goes by the block before: brt is given this text itself
-as the block before. The weights are then those of the descent's end, which the package is given the iterations for. One
-route: with several, rows of a batch get each other's."""
+It chooses among the tokens of one text, later ones too, where brt goes by the block before: brt is given this text
+itself as the block before. The weights are then those of the descent's end, which the package is given the
+iterations for. One route: with several, rows of a batch get each other's."""
 import torch
 from block_recurrent_transformer_pytorch.block_recurrent_transformer_pytorch import FeedForward
 from colt5_attention import ConditionalRoutedFeedForward

@@ -1,5 +1,5 @@
-"""descent/: coordinate descent as colt5-attention has it (coordinate-descent-attention takes it from there): after a few
-iterations with a falling epsilon, and where thousands of iterations end."""
+"""descent/: coordinate descent as colt5-attention has it (coordinate-descent-attention takes it from there): after a
+few iterations with a falling epsilon, and where thousands of iterations end."""
 import torch
 from colt5_attention.coor_descent import coor_descent
 

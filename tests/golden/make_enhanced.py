@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Write early_enhanced/ from release 0.3.0 of the original package: the last one with enhanced recurrence, which also had
-a window of exact width. README.md says what is in it.
+"""Write early_enhanced/ from release 0.3.0 of the original package: the last one with enhanced recurrence, which
+also had a window of exact width. README.md says what is in it.
 
 Run with the Python of setup_reference.sh, whose folder `enhanced` has that release."""
 import sys

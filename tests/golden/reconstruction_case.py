@@ -1,8 +1,8 @@
 """reconstruction/: the attention-reconstruction loss of compressive-transformer-pytorch, which the package has not.
 
-Its memory holds hidden vectors m, which one matrix turns into keys and values after they were compressed; ours holds keys
-and values, compressed by convolutions of their own. With keys s * m (number by number) and values m rolled by one place
-either does the same: our convolutions are theirs seen through the two maps. One head."""
+Its memory holds hidden vectors m, which one matrix turns into keys and values after they were compressed; ours holds
+keys and values, compressed by convolutions of their own. With keys s * m (number by number) and values m rolled by
+one place either does the same: our convolutions are theirs seen through the two maps. One head."""
 import torch
 from compressive_transformer_pytorch.compressive_transformer_pytorch import SelfAttention
 

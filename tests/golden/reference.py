@@ -77,7 +77,7 @@ def refusal(arguments):
 # ---- enhanced recurrence
 
 def shift_down(memories):
-    """By layer as they were written -> as they are read: a layer reads the next one's, the last layer the first one's."""
+    """By layer as they were written -> as they are read: a layer reads the next one's, the last the first one's."""
     return [*memories[1:], *memories[:1]]
 
 

@@ -26,7 +26,8 @@ DEBIAN_PACKAGES='python3-torch python3-numpy python3-venv python3-pip'
 
 is_ready() {
     # shellcheck disable=SC2086  # a list of words
-    [ -x "$1/bin/python" ] && [ -d "$1/early" ] && [ -d "$1/enhanced" ] && "$1/bin/python" - $REQUIREMENTS >/dev/null 2>&1 <<'PYTHON'
+    [ -x "$1/bin/python" ] && [ -d "$1/early" ] && [ -d "$1/enhanced" ] &&
+        "$1/bin/python" - $REQUIREMENTS >/dev/null 2>&1 <<'PYTHON'
 import sys
 from importlib.metadata import version
 for requirement in sys.argv[1:]:

@@ -176,7 +176,9 @@ def reads_together(arguments):
 
 def compression(arguments):
     """The factor of a compressed memory, or None without one."""
-    return arguments.get("compressed_mem_factor", COMPRESSION_BY_DEFAULT) if arguments.get("use_compressed_mem") else None
+    if not arguments.get("use_compressed_mem"):
+        return None
+    return arguments.get("compressed_mem_factor", COMPRESSION_BY_DEFAULT)
 
 
 def value(name, test):

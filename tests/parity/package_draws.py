@@ -1,5 +1,5 @@
-"""The comparisons of tests/test_packages.c on random draws: a folder with a case of each package, and the test program on
-it."""
+"""The comparisons of tests/test_packages.c on random draws: a folder with a case of each package, and the test
+program on it."""
 import os
 import random
 import subprocess

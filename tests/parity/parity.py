@@ -36,7 +36,7 @@ VALUE_TOLERANCE = 2e-5     # largest difference, relative to the largest value w
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4  # norm of the difference, relative to the norm
 GRADIENT_FLOOR = 1e-6      # a difference of this norm is rounding, however small the gradient
-ZERO_FLOOR = 1e-7          # and of this, where it is 0: that of a softmax over a single key, which brt does not write out
+ZERO_FLOOR = 1e-7          # and of this, where it is 0: that of a softmax over a single key, which brt leaves out
 SHARE_IGNORED = 0.25       # of the targets, where a token of the vocabulary is ignored
 # Some random models magnify rounding (a head of two numbers that is normalised while both are almost 0). A model for
 # which the package in single and in double precision are not this much closer together than brt has to be is drawn
