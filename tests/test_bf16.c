@@ -103,6 +103,64 @@ static void same_for_any_threads_and_recomputed(void **state)
     }
 }
 
+/* What is kept for the backward pass, and the packed weights. */
+static void takes_less_memory(void **state)
+{
+    (void)state;
+    skip_without_bf16();
+    brt_model *model = make_model(medium_model);
+    uint64_t bf16, f32;
+    brt_trainer_options options = options_of("bf16", 1, false);
+    assert_ok(brt_trainer_measure(model, &options, &bf16));
+    options.dtype = "f32";
+    assert_ok(brt_trainer_measure(model, &options, &f32));
+    if (bf16 > f32 * 9 / 10)
+        fail_msg("training takes %zu bytes in bf16, %zu in f32", (size_t)bf16, (size_t)f32);
+    brt_model_close(model);
+}
+
+/* Logits of a new stream, [tokens, num_tokens]. */
+static float *read_logits(const brt_model *model, const batch *b)
+{
+    brt_stream *stream;
+    brt_stream_options options = brt_stream_options_init();
+    options.rows = b->rows;
+    float *logits = malloc(b->rows * b->time * config_of(model, "num_tokens") * sizeof *logits);
+    assert_ok(brt_stream_open(&stream, model, &options));
+    assert_ok(brt_stream_feed(stream, b->tokens, b->time, logits));
+    brt_stream_close(stream);
+    return logits;
+}
+
+/* Streams multiply in f32, with weights that a training in bf16 packs only if there was a stream before. */
+static void streams_read_what_was_trained(void **state)
+{
+    (void)state;
+    skip_without_bf16();
+    for (int stream_before = 0; stream_before < 2; stream_before++) {
+        brt_model *model = load_golden(models[0]), *copy;
+        batch b = make_batch(model, 3, 4 * config_of(model, "block_width"), 7);
+        float *before = stream_before ? read_logits(model, &b) : NULL;
+        brt_trainer_options options = options_of("bf16", 2, false);
+        brt_trainer *trainer = open_trainer(model, &options);
+        run_segment(trainer, &b);
+        assert_ok(brt_trainer_update(trainer, 0.01f, NULL));
+        assert_ok(brt_model_save(model, "copy"));
+        assert_ok(brt_model_load(&copy, "copy"));
+        float *trained = read_logits(model, &b), *loaded = read_logits(copy, &b);
+        size_t bytes = b.rows * b.time * config_of(model, "num_tokens") * sizeof *trained;
+        assert_memory_equal(trained, loaded, bytes);
+        assert_true(!before || memcmp(trained, before, bytes) != 0);
+        free(before);
+        free(trained);
+        free(loaded);
+        close_batch(&b);
+        brt_trainer_close(trainer);
+        brt_model_close(copy);
+        brt_model_close(model);
+    }
+}
+
 static void unknown_types_are_refused(void **state)
 {
     (void)state;
@@ -118,7 +176,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(near_f32),
         cmocka_unit_test(same_for_any_threads_and_recomputed),
+        cmocka_unit_test(takes_less_memory),
+        cmocka_unit_test(streams_read_what_was_trained),
         cmocka_unit_test(unknown_types_are_refused),
     };
-    return cmocka_run_group_tests_name("bf16", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("bf16", tests, enter_scratch, leave_scratch);
 }
