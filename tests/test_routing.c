@@ -86,7 +86,7 @@ static void check_position(const brt_ring *ring, uint64_t position, double toler
 
 static void test_ring(void **state)
 {
-    static const double tolerances[] = {1e-7, 0x1p-9, 0.5 / 127};
+    static const double tolerances[] = {2e-7, 0x1p-9, 0.5 / 127};
     (void)state;
     for (int type = BRT_RING_F32; type <= BRT_RING_INT8; type++) {
         brt_ring_shape shape = {.type = (brt_ring_type)type,
