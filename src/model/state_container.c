@@ -95,15 +95,21 @@ brt_tensor *brt_state_token_queries(brt_tape *tape, const brt_state_container *c
     return container->arithmetic->state->queries(tape, container, normalised, true);
 }
 
-static void attend_to_tokens(brt_tape *tape, const brt_state_container *container, brt_tensor *query,
-                             brt_tensor *memory, brt_tensor *block, const brt_attention *how, brt_tensor *out)
+brt_keys brt_state_token_keys(brt_tape *tape, const brt_state_container *container, brt_tensor *memory,
+                              brt_tensor *block)
 {
     brt_tensor *raw[2];
     size_t parts = 0;
     if (container->hears_memory)
         raw[parts++] = memory;
     raw[parts++] = block;
-    brt_keys keys = brt_op_keys(tape, parts, raw, container->key_heads, container->from_state_k_scale, NULL);
+    return brt_op_keys(tape, parts, raw, container->key_heads, container->from_state_k_scale, NULL);
+}
+
+static void attend_to_tokens(brt_tape *tape, const brt_state_container *container, brt_tensor *query,
+                             brt_tensor *memory, brt_tensor *block, const brt_attention *how, brt_tensor *out)
+{
+    brt_keys keys = brt_state_token_keys(tape, container, memory, block);
     brt_op_attention(tape, query, keys.key, keys.value, how, out);
     brt_tape_forget(tape, query);
     brt_tape_forget(tape, keys.key);

@@ -25,7 +25,7 @@ typedef struct brt_state_window {
     real *projected[BRT_STATE_PROJECTIONS]; /* [rows, vectors, projected width]: of what is heard, the state's share */
     brt_matrix *token_projection[BRT_STATE_PROJECTIONS]; /* makes the tokens' share: brt_state_token_projection */
     size_t slices, chunks;     /* of vectors and of keys that are done */
-    size_t closed;             /* slices of the next state, when a block has ended; 0: all */
+    bool half_closed;          /* a block has ended, and the first half of the vectors are those of the next state */
 } brt_state_window;
 
 /* What a routed layer has chosen for the current part of the block, of which some tokens have been fed. */

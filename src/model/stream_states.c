@@ -1,7 +1,7 @@
 /* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token,
  * so it is spread over the tokens of the block, by slices of vectors: what depends on the old state alone, its share of
  * what the update begins with among it, is done while the first keys come in, the attention to the block in chunks of
- * keys as they are complete. The last token is left with a short chunk and the closing of half of the slices: a
+ * keys as they are complete. The last token is left with its own key and the closing of half of the slices: a
  * product, the gate, and keys of what came out. The next block's first token, which reads them, closes the other half.
  * The parts are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
@@ -16,7 +16,7 @@
 enum {
     slice_vectors = 64,  /* products of fewer rows read their weights more than they compute */
     chunk_keys = 64,
-    last_chunk_keys = 4, /* left to the last token, which has more to do */
+    last_tokens = 2, /* of the block, and of the memory */
 };
 
 /* Sizes of a state and of its write. */
@@ -26,12 +26,6 @@ typedef struct sizes {
     size_t inner, width, raw;      /* of all heads, of a block, of a raw key and value */
     size_t row_slices, slices, chunks;
 } sizes;
-
-/* Keys that are heard before the last token. */
-static size_t before_last_chunk(size_t width)
-{
-    return width - brt_min_size(width, last_chunk_keys);
-}
 
 static sizes sizes_of(const brt_stream *stream, const brt_state_container *container)
 {
@@ -45,7 +39,7 @@ static sizes sizes_of(const brt_stream *stream, const brt_state_container *conta
                .raw = brt_carried_raw_width(&stream->model->config)};
     s.row_slices = brt_ceil_div(s.vectors, slice_vectors);
     s.slices = stream->rows * s.row_slices;
-    s.chunks = brt_ceil_div(before_last_chunk(s.width), chunk_keys) + 1;
+    s.chunks = brt_ceil_div(s.width - 1, chunk_keys);
     return s;
 }
 
@@ -83,23 +77,29 @@ typedef struct slice {
     size_t at; /* of the first vector, in all rows */
 } slice;
 
-static slice slice_at(const brt_stream *stream, size_t index, size_t number)
+static slice slice_of(const brt_stream *stream, size_t index, size_t row, size_t first, size_t count)
 {
     slice part = {.stream = stream,
-               .w = &stream->state[index],
-               .carried = stream->carried[stream->model->slots.state + index],
-               .s = sizes_of(stream, &stream->model->container[index]),
-               .container = stream->model->container[index]};
-    part.row = number / part.s.row_slices;
-    part.first = number % part.s.row_slices * slice_vectors;
-    part.count = brt_min_size(slice_vectors, part.s.vectors - part.first);
-    part.at = part.row * part.s.vectors + part.first;
+                  .w = &stream->state[index],
+                  .carried = stream->carried[stream->model->slots.state + index],
+                  .s = sizes_of(stream, &stream->model->container[index]),
+                  .container = stream->model->container[index],
+                  .row = row,
+                  .first = first,
+                  .count = count};
+    part.at = row * part.s.vectors + first;
     brt_tensor **by_vector[] = {&part.container.ids, &part.container.forget_bias};
     for (size_t i = 0; i < 2; i++)
         if (*by_vector[i])
-            *by_vector[i] = view(stream, (*by_vector[i])->data, part.first * part.s.dim,
-                                 BRT_SHAPE(part.count, part.s.dim));
+            *by_vector[i] = view(stream, (*by_vector[i])->data, first * part.s.dim, BRT_SHAPE(count, part.s.dim));
     return part;
+}
+
+static slice slice_at(const brt_stream *stream, size_t index, size_t number)
+{
+    sizes s = sizes_of(stream, &stream->model->container[index]);
+    size_t first = number % s.row_slices * slice_vectors;
+    return slice_of(stream, index, number / s.row_slices, first, brt_min_size(slice_vectors, s.vectors - first));
 }
 
 /* Of an array [rows, vectors, width], the slice's, [1, count, width]. */
@@ -141,10 +141,9 @@ static void open_slice(const slice *part)
 void brt_stream_open_state(brt_stream *stream, size_t index)
 {
     brt_state_window *w = &stream->state[index];
-    sizes s = sizes_of(stream, &stream->model->container[index]);
-    for (size_t i = 0; i < s.slices; i++) {
-        slice part = slice_at(stream, index, i);
-        open_slice(&part);
+    for (size_t row = 0; row < stream->rows; row++) {
+        slice all = slice_of(stream, index, row, 0, stream->model->container[index].initial->shape[0]);
+        open_slice(&all);
     }
     w->slices = w->chunks = 0;
 }
@@ -186,30 +185,36 @@ static void hear_itself(const slice *part)
     brt_tape_rewind(tape);
 }
 
-/* Joins what the vectors of a slice heard from a chunk with what they heard from the chunks before. */
-typedef struct joining {
-    const brt_kernels *kernels;
-    const slice *part;
-    bool first;
-    const real *out, *log_sum; /* of the chunk: [count, all heads, head], [key_heads, count, heads] */
-    real *heard;               /* as out */
-    real *log_sum_so_far;      /* as log_sum */
-} joining;
-
-/* Softmax over both sets of keys: each weighs as its sum. */
-static void join_head(const joining *j, const real *out, real log_sum, real *heard, real *log_sum_so_far)
+/* Joins what a vector's head heard from some keys with what it has heard so far, [head] and a logarithm of the softmax's
+ * sum each: each weighs as its sum. */
+static void join_head(const slice *part, bool first, const real *out, real log_sum, real *heard, real *log_sum_so_far)
 {
-    size_t head = j->part->s.head;
-    if (j->first) {
+    size_t head = part->s.head;
+    if (first) {
         memcpy(heard, out, head * sizeof *heard);
         *log_sum_so_far = log_sum;
         return;
     }
     float before = *log_sum_so_far, ratio = expf(-fabsf(before - log_sum)), larger = 1 / (1 + ratio);
     float share = log_sum > before ? larger : 1 - larger;
-    j->kernels->scale_add(head, share, out, 1 - share, heard);
+    part->stream->model->kernels->scale_add(head, share, out, 1 - share, heard);
     *log_sum_so_far = fmaxf(before, log_sum) + log1pf(ratio);
 }
+
+/* Where a vector's head h is among [key_heads, count, heads]. */
+static size_t head_index(const sizes *s, size_t count, size_t vector, size_t h)
+{
+    return (h / s->heads * count + vector) * s->heads + h % s->heads;
+}
+
+/* What a slice heard from a chunk joins what it heard from the chunks before. */
+typedef struct joining {
+    const slice *part;
+    bool first;                /* nothing was heard before */
+    const real *out, *log_sum; /* of the chunk: [count, all heads, head], [key_heads, count, heads] */
+    real *heard;               /* so far, as out */
+    real *log_sum_so_far;      /* as log_sum */
+} joining;
 
 static void join_task(void *context, size_t vector, int thread)
 {
@@ -217,49 +222,97 @@ static void join_task(void *context, size_t vector, int thread)
     const sizes *s = &j->part->s;
     (void)thread;
     for (size_t h = 0; h < s->key_heads * s->heads; h++) {
-        size_t sum = (h / s->heads * j->part->count + vector) * s->heads + h % s->heads;
-        size_t at = vector * s->inner + h * s->head;
-        join_head(j, j->out + at, j->log_sum[sum], j->heard + at, &j->log_sum_so_far[sum]);
+        size_t sum = head_index(s, j->part->count, vector, h), at = vector * s->inner + h * s->head;
+        join_head(j->part, j->first, j->out + at, j->log_sum[sum], j->heard + at, &j->log_sum_so_far[sum]);
     }
+}
+
+/* Raw keys and values of the positions [first, first + count) of a row of the block, and of the memory. */
+typedef struct raw_tokens {
+    brt_tensor *memory, *block;
+} raw_tokens;
+
+static raw_tokens view_tokens(const slice *part, size_t first, size_t count)
+{
+    const brt_stream *stream = part->stream;
+    size_t layer = part->container.write_layer, at = (part->row * part->s.width + first) * part->s.raw;
+    real *memory = stream->carried[stream->model->slots.memory + layer];
+    return (raw_tokens){view(stream, memory, at, BRT_SHAPE(1, count, part->s.raw)),
+                        view(stream, stream->window[layer].block, at, BRT_SHAPE(1, count, part->s.raw))};
 }
 
 /* The vectors attend to the keys [first, end) of the block, and of the memory if they hear it. */
 static void hear_chunk(const slice *part, size_t first, size_t end)
 {
-    const brt_stream *stream = part->stream;
+    brt_tape *tape = part->stream->tape;
     const sizes *s = &part->s;
-    size_t layer = part->container.write_layer, at = (part->row * s->width + first) * s->raw;
-    brt_tensor *memory = view(stream, stream->carried[stream->model->slots.memory + layer], at,
-                              BRT_SHAPE(1, end - first, s->raw));
-    brt_tensor *block = view(stream, stream->window[layer].block, at, BRT_SHAPE(1, end - first, s->raw));
-    brt_tensor *query = view(stream, part->w->query, part->at * s->inner,
+    raw_tokens raw = view_tokens(part, first, end - first);
+    brt_tensor *query = view(part->stream, part->w->query, part->at * s->inner,
                              BRT_SHAPE(s->key_heads, part->count, s->heads, s->head));
-    brt_tensor *out = brt_tape_tensor(stream->tape, BRT_SHAPE(1, part->count, s->inner));
-    brt_tensor *log_sum = brt_tape_tensor(stream->tape, BRT_SHAPE(s->key_heads, part->count, s->heads));
-    brt_state_hear_chunk(stream->tape, &part->container, query, memory, block, out, log_sum);
-    joining j = {.kernels = stream->model->kernels,
-                 .part = part,
+    brt_tensor *out = brt_tape_tensor(tape, BRT_SHAPE(1, part->count, s->inner));
+    brt_tensor *log_sum = brt_tape_tensor(tape, BRT_SHAPE(s->key_heads, part->count, s->heads));
+    brt_state_hear_chunk(tape, &part->container, query, raw.memory, raw.block, out, log_sum);
+    joining j = {.part = part,
                  .first = first == 0 && brt_state_hears_apart(&part->container),
                  .out = out->data,
                  .log_sum = log_sum->data,
                  .heard = view_slice(part, part->w->heard, s->inner)->data,
                  .log_sum_so_far = view_slice(part, part->w->log_sum, s->key_heads * s->heads)->data};
+    if (brt_tape_running(tape))
+        brt_parallel_for(brt_tape_threads(tape), part->count, join_task, &j);
+    brt_tape_rewind(tape);
+}
+
+/* Of a row, whose vectors hear the last token. */
+typedef struct last {
+    const slice *all;
+    brt_keys keys; /* [key_heads, tokens, head] */
+    bool first;    /* nothing was heard before */
+} last;
+
+/* A softmax over one key is its value, and the logarithm of its sum the score. */
+static void last_task(void *context, size_t vector, int thread)
+{
+    const last *l = context;
+    const sizes *s = &l->all->s;
+    size_t all_heads = s->key_heads * s->heads, tokens = l->keys.key->shape[1], first = vector - vector % slice_vectors;
+    size_t at = l->all->at + first, count = brt_min_size(slice_vectors, s->vectors - first);
+    real *heard = l->all->w->heard + (l->all->at + vector) * s->inner, scores[last_tokens];
+    (void)thread;
+    for (size_t h = 0; h < all_heads; h++, heard += s->head) {
+        size_t index = at * all_heads + head_index(s, count, vector - first, h), keys = h / s->heads * tokens * s->head;
+        l->all->stream->model->kernels->matvec(1, tokens, s->head, l->all->w->query + index * s->head, s->head,
+                                               l->keys.key->data + keys, s->head, scores, tokens, false);
+        for (size_t i = 0; i < tokens; i++)
+            join_head(l->all, l->first && i == 0, l->keys.value->data + keys + i * s->head,
+                      l->all->container.scale * scores[i], heard, &l->all->w->log_sum[index]);
+    }
+}
+
+/* The vectors of a row hear the last token: for one key an attention takes several times as long. */
+static void hear_last(const brt_stream *stream, size_t index, size_t row)
+{
+    slice all = slice_of(stream, index, row, 0, stream->model->container[index].initial->shape[0]);
+    raw_tokens raw = view_tokens(&all, all.s.width - 1, 1);
+    last l = {.all = &all,
+              .keys = brt_state_token_keys(stream->tape, &all.container, raw.memory, raw.block),
+              .first = all.s.width == 1 && brt_state_hears_apart(&all.container)};
     if (brt_tape_running(stream->tape))
-        brt_parallel_for(brt_tape_threads(stream->tape), part->count, join_task, &j);
+        brt_parallel_for(brt_tape_threads(stream->tape), all.count, last_task, &l);
     brt_tape_rewind(stream->tape);
 }
 
 /* Keys up to the end of a chunk. */
 static size_t chunk_end(const sizes *s, size_t chunk)
 {
-    return chunk + 1 < s->chunks ? brt_min_size((chunk + 1) * chunk_keys, before_last_chunk(s->width)) : s->width;
+    return brt_min_size((chunk + 1) * chunk_keys, s->width - 1);
 }
 
 /* Slices that must have heard the state after so many tokens of the block: all before the one that completes the first
  * chunk. */
 static size_t slices_due(const sizes *s, size_t filled)
 {
-    size_t spread = brt_max_size(1, chunk_end(s, 0) - 1);
+    size_t spread = brt_max_size(2, chunk_end(s, 0)) - 1;
     return s->slices * brt_min_size(filled, spread) / spread;
 }
 
@@ -276,6 +329,8 @@ void brt_stream_advance_state(brt_stream *stream, size_t index)
             slice part = slice_at(stream, index, i);
             hear_chunk(&part, w->chunks ? chunk_end(&s, w->chunks - 1) : 0, chunk_end(&s, w->chunks));
         }
+    for (size_t row = 0; stream->filled == s.width && row < stream->rows; row++)
+        hear_last(stream, index, row);
 }
 
 /* ---- at a block's end -------------------------------------------------------------------------------------------- */
@@ -302,28 +357,34 @@ static void close_slice(const slice *part)
     open_slice(part);
 }
 
-static void close_slices(const brt_stream *stream, size_t index, size_t first, size_t end)
+/* Vectors [first, end) of every row. They need not be slices: what is left to do goes by vector. */
+static void close_vectors(const brt_stream *stream, size_t index, size_t first, size_t end)
 {
-    for (size_t i = first; i < end; i++) {
-        slice part = slice_at(stream, index, i);
+    for (size_t row = 0; row < stream->rows && first < end; row++) {
+        slice part = slice_of(stream, index, row, first, end - first);
         close_slice(&part);
     }
 }
 
+static size_t first_half(const brt_stream *stream, size_t index)
+{
+    return brt_ceil_div(stream->model->container[index].initial->shape[0], 2);
+}
+
 void brt_stream_write_state(brt_stream *stream, size_t index)
 {
-    brt_state_window *w = &stream->state[index];
-    w->closed = brt_ceil_div(w->slices, 2);
-    close_slices(stream, index, 0, w->closed);
+    close_vectors(stream, index, 0, first_half(stream, index));
+    stream->state[index].half_closed = true;
 }
 
 static void finish_state(const brt_stream *stream, size_t index)
 {
     brt_state_window *w = &stream->state[index];
-    if (w->closed == 0)
+    if (!w->half_closed)
         return;
-    close_slices(stream, index, w->closed, w->slices);
-    w->slices = w->chunks = w->closed = 0;
+    close_vectors(stream, index, first_half(stream, index), stream->model->container[index].initial->shape[0]);
+    w->slices = w->chunks = 0;
+    w->half_closed = false;
 }
 
 void brt_stream_finish_states(const brt_stream *stream)
@@ -382,11 +443,15 @@ void brt_stream_plan_state(brt_stream *stream, size_t index)
         brt_state_token_projection(stream->tape, container, &container->projection[i]);
         brt_tape_rewind(stream->tape);
     }
-    size_t last = brt_ceil_div(container->initial->shape[0], slice_vectors) - 1;
-    for (size_t i = 0; i <= last; i += brt_max_size(1, last)) { /* the last one may be smaller */
+    size_t vectors = container->initial->shape[0], final = brt_ceil_div(vectors, slice_vectors) - 1;
+    for (size_t i = 0; i <= final; i += brt_max_size(1, final)) { /* the final one may be smaller */
         slice part = slice_at(stream, index, i);
         hear_itself(&part);
         hear_chunk(&part, 0, brt_min_size(chunk_keys, part.s.width));
-        close_slice(&part);
     }
+    hear_last(stream, index, 0);
+    slice all = slice_of(stream, index, 0, 0, vectors);
+    open_slice(&all);
+    close_vectors(stream, index, 0, first_half(stream, index));
+    close_vectors(stream, index, first_half(stream, index), vectors);
 }
