@@ -159,13 +159,28 @@ static guessing plan_guess(const brt_search *s, int attempt)
     return (guessing){s, sampled, (size_t)(1.5 * wanted + 8) << attempt};
 }
 
+/* The least of the `rank` largest of n scores, whose place is room, as `list` is: that of the first few is below it, and
+ * lets a kernel find those that count. */
+static real find_bound(const brt_kernels *kernels, size_t n, real *scores, size_t rank, uint32_t *list)
+{
+    size_t few = n / 16, listed;
+    if (few < rank)
+        return brt_top_find(n, scores, rank).least;
+    kernels->collect_least(n, brt_top_find(few, scores, rank).least, scores, list, &listed);
+    for (size_t i = 0; i < listed; i++)
+        scores[i] = scores[list[i]];
+    return brt_top_find(listed, scores, rank).least;
+}
+
 static void guess_task(void *context, size_t query, int thread)
 {
     const guessing *g = context;
-    const real *scores = g->search->scores + query * g->search->stride;
+    const brt_search *s = g->search;
+    size_t at = query * s->stride;
     (void)thread;
-    g->search->least[query] =
-        g->rank < g->sampled ? brt_top_find(g->sampled, scores, g->rank).least : -(real)INFINITY;
+    s->least[query] = g->rank < g->sampled
+                          ? find_bound(s->kernels, g->sampled, s->scores + at, g->rank, s->list + at)
+                          : -(real)INFINITY;
 }
 
 /* ---- the pass ---------------------------------------------------------------------------------------------------- */
