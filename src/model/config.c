@@ -347,11 +347,11 @@ brt_status brt_config_load(brt_config *config, const char *path)
 static const struct {
     const char *name, *json;
 } presets[] = {
-    /* The logit scale with which it learned most, states and text (docs/memory.md). */
+    /* The logit scale with which both learned most (docs/memory.md). */
     {"tiny", "{\"num_tokens\": 256, \"dim\": 128, \"depth\": 4, \"dim_head\": 32, \"heads\": 4, \"max_seq_len\": 512,"
              " \"block_width\": 64, \"num_state_vectors\": 32, \"qk_logit_scale\": 8}"},
     {"small", "{\"num_tokens\": 256, \"dim\": 256, \"depth\": 6, \"dim_head\": 64, \"heads\": 4, \"max_seq_len\": 1024,"
-              " \"block_width\": 128, \"num_state_vectors\": 64, \"recurrent_layers\": [4]}"},
+              " \"block_width\": 128, \"num_state_vectors\": 64, \"recurrent_layers\": [4], \"qk_logit_scale\": 8}"},
     /* The reference's train.py. */
     {"reference", "{\"num_tokens\": 256, \"dim\": 512, \"depth\": 6, \"dim_head\": 64, \"heads\": 8,"
                   " \"max_seq_len\": 1024, \"block_width\": 512, \"num_state_vectors\": 512,"
