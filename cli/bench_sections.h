@@ -105,8 +105,8 @@ typedef struct bench_steps {
 brt_status bench_time_training(const bench *b, const char *dtype, int threads, bench_steps *out);
 /* Forward and backward. */
 double bench_operation_seconds(const brt_profile_entry *entry);
-/* A block of single tokens of one stream, its end included, and the token before; `least`, [block_width], or NULL, takes
- * the least time of each place in a block. */
+/* A block of single tokens of one stream, its end included, and the token before; `least`, [block_width], or NULL,
+ * takes the least time of each place in a block. */
 brt_status bench_time_decoding(const bench *b, const brt_model *model, int threads, double *least, bench_timing *out);
 
 #endif

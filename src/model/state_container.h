@@ -95,12 +95,12 @@ void brt_state_hear_itself(brt_tape *tape, const brt_state_container *container,
                            brt_tensor *log_sum_exp);
 /* From tokens: queries [batch * key_heads, vectors, heads, dim_head], ... */
 brt_tensor *brt_state_token_queries(brt_tape *tape, const brt_state_container *container, brt_tensor *normalised);
-/* ... and keys and values, [batch * key_heads, tokens, dim_head], of a chunk of raw ones of the block, and of as many of
- * the memory where hears_memory. */
+/* ... and keys and values, [batch * key_heads, tokens, dim_head], of a chunk of raw ones of the block, and of as many
+ * of the memory where hears_memory. */
 brt_keys brt_state_token_keys(brt_tape *tape, const brt_state_container *container, brt_tensor *memory,
                               brt_tensor *block);
-/* The queries attend to those of a chunk: out [batch, vectors, all heads * dim_head], and the logarithm of the softmax's
- * sum, [batch * key_heads, vectors, heads], to join chunks by. */
+/* The queries attend to those of a chunk: out [batch, vectors, all heads * dim_head], and the logarithm of the
+ * softmax's sum, [batch * key_heads, vectors, heads], to join chunks by. */
 void brt_state_hear_chunk(brt_tape *tape, const brt_state_container *container, brt_tensor *query, brt_tensor *memory,
                           brt_tensor *block, brt_tensor *out, brt_tensor *log_sum_exp);
 /* Of what was heard, or of a share of it, with zeros in the columns of the rest. */

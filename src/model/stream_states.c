@@ -1,7 +1,7 @@
 /* A stream's states: read by every token, written at the end of a block. The write is many times the work of a token,
  * so it is spread over the tokens of the block, by slices of vectors: what depends on the old state alone, its share of
  * what the update begins with among it, is done while the first keys come in, the attention to the block in chunks of
- * keys as they are complete. The last token is left with its own key and the closing of half of the slices: a
+ * keys as they are complete. The last token is left with its own key and the closing of half of the vectors: a
  * product, the gate, and keys of what came out. The next block's first token, which reads them, closes the other half.
  * The parts are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
@@ -66,7 +66,7 @@ brt_keys brt_stream_state_keys(brt_stream *stream, size_t index)
 
 /* ---- slices ------------------------------------------------------------------------------------------------------ */
 
-/* Some vectors of a row, until the tape is rewound. What the stream holds of vectors has those of a slice together. */
+/* Some vectors of a row, until the tape is rewound. */
 typedef struct slice {
     const brt_stream *stream;
     const brt_state_window *w;
@@ -77,6 +77,7 @@ typedef struct slice {
     size_t at; /* of the first vector, in all rows */
 } slice;
 
+/* Any vectors of a row. */
 static slice slice_of(const brt_stream *stream, size_t index, size_t row, size_t first, size_t count)
 {
     slice part = {.stream = stream,
@@ -95,6 +96,7 @@ static slice slice_of(const brt_stream *stream, size_t index, size_t row, size_t
     return part;
 }
 
+/* Those that the stream holds together. */
 static slice slice_at(const brt_stream *stream, size_t index, size_t number)
 {
     sizes s = sizes_of(stream, &stream->model->container[index]);
@@ -185,8 +187,8 @@ static void hear_itself(const slice *part)
     brt_tape_rewind(tape);
 }
 
-/* Joins what a vector's head heard from some keys with what it has heard so far, [head] and a logarithm of the softmax's
- * sum each: each weighs as its sum. */
+/* Joins what a vector's head heard from some keys with what it has heard so far, [head] and a logarithm of the
+ * softmax's sum each: each weighs as its sum. */
 static void join_head(const slice *part, bool first, const real *out, real log_sum, real *heard, real *log_sum_so_far)
 {
     size_t head = part->s.head;
@@ -357,7 +359,7 @@ static void close_slice(const slice *part)
     open_slice(part);
 }
 
-/* Vectors [first, end) of every row. They need not be slices: what is left to do goes by vector. */
+/* Vectors [first, end) of every row. */
 static void close_vectors(const brt_stream *stream, size_t index, size_t first, size_t end)
 {
     for (size_t row = 0; row < stream->rows && first < end; row++) {

@@ -159,8 +159,8 @@ static guessing plan_guess(const brt_search *s, int attempt)
     return (guessing){s, sampled, (size_t)(1.5 * wanted + 8) << attempt};
 }
 
-/* The least of the `rank` largest of n scores, whose place is room, as `list` is: that of the first few is below it, and
- * lets a kernel find those that count. */
+/* The least of the `rank` largest of n scores, whose place is room, as `list` is. That of the first few is not above
+ * it, and lets a kernel find those that count. */
 static real find_bound(const brt_kernels *kernels, size_t n, real *scores, size_t rank, uint32_t *list)
 {
     size_t few = n / 16, listed;
