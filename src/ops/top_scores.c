@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* Bits that are looked at together: a histogram over them stays in the first-level cache. */
-enum { level_bits = 11, bins = 1 << level_bits };
+/* Bits that are looked at together: a histogram over them is small beside a few hundred scores. */
+enum { level_bits = 8, bins = 1 << level_bits };
 
 /* A score's bits as a number that grows with it. */
 #ifdef BRT_REAL_DOUBLE
@@ -42,11 +42,28 @@ static size_t find_bin(const uint32_t *histogram, size_t count, size_t *above)
     return bin;
 }
 
-/* Level by level: `known` bits of the place of the `count`-th largest, then some more. */
+/* Bits from the highest in which places of the scores differ. */
+static int differing_bits(size_t n, const real *scores)
+{
+    order least = ~(order)0, most = 0;
+    int bits = 0;
+    for (size_t i = 0; i < n; i++) {
+        order place = order_of(scores[i]);
+        least = place < least ? place : least;
+        most = place > most ? place : most;
+    }
+    while (bits < order_bits && (least ^ most) >> bits)
+        bits++;
+    return bits;
+}
+
+/* Level by level: `known` bits of the place of the `count`-th largest, those that all share at first, then some
+ * more. */
 brt_top brt_top_find(size_t n, const real *scores, size_t count)
 {
-    order place = 0, known = 0;
-    for (int shift = order_bits; shift > 0;) {
+    int shift = differing_bits(n, scores);
+    order known = shift < order_bits ? ~(order)0 << shift : 0, place = order_of(scores[0]) & known;
+    while (shift > 0) {
         uint32_t histogram[bins] = {0};
         int next = shift > level_bits ? shift - level_bits : 0;
         order mask = ((order)1 << (shift - next)) - 1;
