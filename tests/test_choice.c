@@ -1,5 +1,6 @@
 /* Choosing among scores: the soft choice's solver, and the largest of many. */
-#include "base/rng.h"
+#include "normal_draws.h"
+
 #include "base/size.h"
 #include "ops/coordinate_descent.h"
 #include "ops/top_scores.h"
@@ -13,21 +14,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-
-static void *make(size_t bytes)
-{
-    void *memory = calloc(bytes + 1, 1);
-    assert_non_null(memory);
-    return memory;
-}
-
-static float *draw(size_t count, uint64_t stream, double spread)
-{
-    float *x = make(count * sizeof *x);
-    for (size_t i = 0; i < count; i++)
-        x[i] = (float)(spread * brt_rng_normal(1, stream, i));
-    return x;
-}
 
 /* ---- the solver --------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /* A long memory and what looks it up: the ring, the whole operation, exact recall. */
-#include "base/rng.h"
+#include "normal_draws.h"
+
 #include "ops/recall.h"
 #include "ops/route.h"
 
@@ -18,21 +19,6 @@ static void assert_ok(brt_status status)
 {
     if (status != BRT_OK)
         fail_msg("%s: %s", brt_status_name(status), brt_last_error());
-}
-
-static void *make(size_t bytes)
-{
-    void *memory = calloc(bytes + 1, 1);
-    assert_non_null(memory);
-    return memory;
-}
-
-static float *draw(size_t count, uint64_t stream, double spread)
-{
-    float *x = make(count * sizeof *x);
-    for (size_t i = 0; i < count; i++)
-        x[i] = (float)(spread * brt_rng_normal(1, stream, i));
-    return x;
 }
 
 static const brt_kernels *chosen_kernels(void)
