@@ -368,6 +368,7 @@ static void close_vectors(const brt_stream *stream, size_t index, size_t first, 
     }
 }
 
+/* Vectors that the last token closes; the next block's first one closes the others. */
 static size_t first_half(const brt_stream *stream, size_t index)
 {
     return brt_ceil_div(stream->model->container[index].initial->shape[0], 2);
