@@ -80,27 +80,50 @@ static void check_pack_bf16(void)
         }
 }
 
-/* One row alone, and the sum over k in two parts, have the same bits. */
+static void check_pack_pairs(void)
+{
+    for EACH (k, panel_depths)
+        for EACH (n, panel_widths) {
+            size_t pairs = (k + 1) / 2, b_row = n + 3;
+            float *b = make_random((k + 2) * b_row, -1, 1);
+            uint16_t *rounded = (uint16_t *)make(k * b_row);
+            float *panels = make(panels_size(pairs, n)), *want = make(panels_size(pairs, n));
+            memset(panels, 0, panels_size(pairs, n) * sizeof *panels);
+            memset(want, 0, panels_size(pairs, n) * sizeof *want);
+            plain->to_bf16(k * b_row, b, rounded);
+            fast->pack_pairs(k, n, rounded, b_row, (uint32_t *)panels);
+            fast->pack_bf16(k, n, b, b_row, 1, (uint32_t *)want);
+            for (size_t p = 0; p < pairs; p++)
+                for (size_t j = 0; j < n; j++)
+                    expect_same("pack_pairs", 1, panels + panel_index(pairs, n, p, j),
+                                want + panel_index(pairs, n, p, j));
+            free_buffers();
+        }
+}
+
+/* What is added lies elsewhere or is c itself: one row alone has the same bits, and so has the sum over k in two
+ * parts. */
 static void check_matmul_packed_case(size_t m, size_t n, size_t k, bool transposed, bool accumulate)
 {
     size_t b_row = n + 1, c_row = n + m % 2, a_row = transposed ? 1 : k + 1, a_column = transposed ? m + 1 : 1;
     size_t half = k / 2;
     float *a = make_random((m + 1) * (k + 1), -1, 1), *b = make_random(k * b_row, -1, 1);
     float *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c), *alone = copy(m * c_row, c);
-    float *parts = copy(m * c_row, c), *panels = make(panels_size(k, n)), *first = make(panels_size(half, n));
+    float *parts = copy(m * c_row, c), *added = accumulate ? copy(m * c_row, c) : NULL;
+    float *panels = make(panels_size(k, n)), *first = make(panels_size(half, n));
     float *second = make(panels_size(k - half, n));
     fast->pack(k, n, b, b_row, 1, panels);
     fast->pack(half, n, b, b_row, 1, first);
     fast->pack(k - half, n, b + half * b_row, b_row, 1, second);
-    fast->matmul_packed(m, n, k, a, a_row, a_column, panels, c, c_row, accumulate, NULL);
+    fast->matmul_packed(m, n, k, a, a_row, a_column, panels, added, c, c_row, NULL);
     plain->matmul(m, n, k, a, a_row, a_column, b, b_row, want, c_row, accumulate);
     expect_close("matmul_packed", m * c_row, c, want, 6e-7 * sqrt((double)k + 1));
     for (size_t i = 0; i < m; i++)
-        fast->matmul_packed(1, n, k, a + i * a_row, a_row, a_column, panels, alone + i * c_row, c_row, accumulate,
-                            NULL);
+        fast->matmul_packed(1, n, k, a + i * a_row, a_row, a_column, panels, added ? alone + i * c_row : NULL,
+                            alone + i * c_row, c_row, NULL);
     expect_same("a row of matmul_packed alone", m * c_row, c, alone);
-    fast->matmul_packed(m, n, half, a, a_row, a_column, first, parts, c_row, accumulate, NULL);
-    fast->matmul_packed(m, n, k - half, a + half * a_column, a_row, a_column, second, parts, c_row, true, NULL);
+    fast->matmul_packed(m, n, half, a, a_row, a_column, first, added, parts, c_row, NULL);
+    fast->matmul_packed(m, n, k - half, a + half * a_column, a_row, a_column, second, parts, parts, c_row, NULL);
     expect_same("matmul_packed in two parts", m * c_row, c, parts);
     free_buffers();
 }
@@ -120,15 +143,15 @@ static void check_matmul_packed_bf16_case(size_t m, size_t n, size_t k, bool tra
     uint32_t *a = make_pairs((m + 1) * (k + 1)), *pairs = (uint32_t *)make(k * b_row);
     uint32_t *panels = (uint32_t *)make(panels_size(k, n));
     float *b = make_random(2 * k * b_row, -1, 1), *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c);
-    float *alone = copy(m * c_row, c);
+    float *alone = copy(m * c_row, c), *added = accumulate ? copy(m * c_row, c) : NULL;
     fast->pack_bf16(2 * k, n, b, b_row, 1, panels);
     plain->pair_rows(2 * k, n, b, b_row, pairs, b_row);
-    fast->matmul_packed_bf16(m, n, k, a, a_row, a_column, panels, c, c_row, accumulate, NULL);
+    fast->matmul_packed_bf16(m, n, k, a, a_row, a_column, panels, added, c, c_row, NULL);
     plain->matmul_bf16(m, n, k, a, a_row, a_column, pairs, b_row, want, c_row, accumulate);
     expect_close("matmul_packed_bf16", m * c_row, c, want, 6e-7 * sqrt((double)(2 * k + 1)));
     for (size_t i = 0; i < m; i++)
-        fast->matmul_packed_bf16(1, n, k, a + i * a_row, a_row, a_column, panels, alone + i * c_row, c_row, accumulate,
-                                 NULL);
+        fast->matmul_packed_bf16(1, n, k, a + i * a_row, a_row, a_column, panels, added ? alone + i * c_row : NULL,
+                                 alone + i * c_row, c_row, NULL);
     expect_same("a row of matmul_packed_bf16 alone", m * c_row, c, alone);
     free_buffers();
 }
@@ -142,17 +165,19 @@ static void check_matmul_packed_bf16(void)
                     check_matmul_packed_bf16_case(m, n, k, flags & 1, flags & 2);
 }
 
-/* The same bits as packing first, in c and in the panel. */
+/* Products that pack have the same bits as packing first, in c and in the panel. */
+
 static void check_pack_matmul_case(size_t m, size_t n, size_t k, bool accumulate)
 {
     size_t b_row = n + 1, c_row = n + 2;
     float *a = make_random(m * k, -1, 1), *b = make_random(k * b_row, -1, 1), *c = make_random(m * c_row, -1, 1);
-    float *want = copy(m * c_row, c), *panel = make(panels_size(k, n)), *packed = make(panels_size(k, n));
+    float *want = copy(m * c_row, c), *added = accumulate ? copy(m * c_row, c) : NULL;
+    float *panel = make(panels_size(k, n)), *packed = make(panels_size(k, n));
     memset(panel, 0, panels_size(k, n) * sizeof *panel);
     memset(packed, 0, panels_size(k, n) * sizeof *packed);
     fast->pack(k, n, b, b_row, 1, packed);
-    fast->matmul_packed(m, n, k, a, 1, m, packed, want, c_row, accumulate, NULL);
-    fast->pack_matmul(m, n, k, a, 1, m, b, b_row, panel, c, c_row, accumulate, NULL);
+    fast->matmul_packed(m, n, k, a, 1, m, packed, added, want, c_row, NULL);
+    fast->pack_matmul(m, n, k, a, 1, m, b, b_row, panel, added, c, c_row, NULL);
     expect_same("pack_matmul", m * c_row, c, want);
     expect_same("pack_matmul's panel", panels_size(k, n), panel, packed);
     free_buffers();
@@ -169,31 +194,48 @@ static void check_pack_matmul(void)
                 }
 }
 
-static void check_pack_matmul_bf16_case(size_t m, size_t n, size_t k, bool accumulate)
+/* Of floats, or of numbers rounded before. */
+static void check_pack_matmul_in_bf16(size_t m, size_t n, size_t k, bool rounded_before, bool accumulate)
 {
-    size_t b_row = n + 1, c_row = n + 2, pairs = (k + 1) / 2;
+    size_t b_row = n + 2 - n % 2, c_row = n + 2, pairs = (k + 1) / 2;
     uint32_t *a = make_pairs(m * pairs);
+    uint16_t *rounded = (uint16_t *)make(k * b_row);
     float *b = make_random(k * b_row, -1, 1), *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c);
+    float *added = accumulate ? copy(m * c_row, c) : NULL;
     float *panel = make(panels_size(pairs, n)), *packed = make(panels_size(pairs, n));
     memset(panel, 0, panels_size(pairs, n) * sizeof *panel);
     memset(packed, 0, panels_size(pairs, n) * sizeof *packed);
+    plain->to_bf16(k * b_row, b, rounded);
     fast->pack_bf16(k, n, b, b_row, 1, (uint32_t *)packed);
-    fast->matmul_packed_bf16(m, n, pairs, a, 1, m, (uint32_t *)packed, want, c_row, accumulate, NULL);
-    fast->pack_matmul_bf16(m, n, k, a, 1, m, b, b_row, (uint32_t *)panel, c, c_row, accumulate, NULL);
-    expect_same("pack_matmul_bf16", m * c_row, c, want);
-    expect_same("pack_matmul_bf16's panel", panels_size(pairs, n), panel, packed);
+    fast->matmul_packed_bf16(m, n, pairs, a, 1, m, (uint32_t *)packed, added, want, c_row, NULL);
+    if (rounded_before)
+        fast->pack_matmul_pairs(m, n, k, a, 1, m, rounded, b_row, (uint32_t *)panel, added, c, c_row, NULL);
+    else
+        fast->pack_matmul_bf16(m, n, k, a, 1, m, b, b_row, (uint32_t *)panel, added, c, c_row, NULL);
+    expect_same(rounded_before ? "pack_matmul_pairs" : "pack_matmul_bf16", m * c_row, c, want);
+    expect_same("its panel", panels_size(pairs, n), panel, packed);
     free_buffers();
 }
 
-static void check_pack_matmul_bf16(void)
+static void check_pack_matmul_cases_in_bf16(bool rounded_before)
 {
     for EACH (m, panel_rows)
         for EACH (n, panel_widths)
             for EACH (k, panel_depths)
                 if (m > 0 && n > 0 && n <= panel_columns()) {
-                    check_pack_matmul_bf16_case(m, n, k, false);
-                    check_pack_matmul_bf16_case(m, n, k, true);
+                    check_pack_matmul_in_bf16(m, n, k, rounded_before, false);
+                    check_pack_matmul_in_bf16(m, n, k, rounded_before, true);
                 }
+}
+
+static void check_pack_matmul_bf16(void)
+{
+    check_pack_matmul_cases_in_bf16(false);
+}
+
+static void check_pack_matmul_pairs(void)
+{
+    check_pack_matmul_cases_in_bf16(true);
 }
 
 #endif

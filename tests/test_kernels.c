@@ -245,6 +245,44 @@ static void check_geglu_backward(void)
     }
 }
 
+/* The kernels for floats, given the rounded numbers, and rounded. */
+static void check_geglu_bf16_case(size_t rows, size_t inner)
+{
+    size_t y_row = inner + inner % 2;
+    float *h = make_gates(rows, inner), *dy = make_random(rows * inner, -1, 1);
+    float *dh = make(rows * 2 * inner), *y = make(rows * inner), *both = make(rows * y_row);
+    uint16_t *rounded = (uint16_t *)make(rows * 2 * inner), *rounded_y = (uint16_t *)make(rows * y_row);
+    plain->to_bf16(rows * 2 * inner, h, rounded);
+    plain->widen_bf16(rows * 2 * inner, rounded, h);
+    plain->geglu_backward(rows, inner, h, dy, dh, y);
+    fast->geglu_forward_bf16(rows, inner, rounded, rounded_y);
+    for (int backward = 0; backward < 2; backward++) {
+        plain->widen_bf16(rows * y_row, rounded_y, both);
+        for (size_t r = 0; r < rows; r++) {
+            expect_close("geglu in bf16", inner, both + r * y_row, y + r * inner, 1.0 / 256);
+            if (inner % 2)
+                assert_true(both[r * y_row + inner] == 0);
+        }
+        if (backward == 0)
+            fast->geglu_backward_bf16(rows, inner, rounded, dy, rounded, rounded_y);
+    }
+    plain->widen_bf16(rows * 2 * inner, rounded, h);
+    expect_close("geglu_backward_bf16", rows * 2 * inner, h, dh, 1.0 / 256);
+    free_buffers();
+}
+
+static void check_geglu_forward_bf16(void)
+{
+    for EACH (inner, lengths)
+        check_geglu_bf16_case(1, inner);
+}
+
+static void check_geglu_backward_bf16(void)
+{
+    for EACH (inner, lengths)
+        check_geglu_bf16_case(3, inner);
+}
+
 /* ---- normalised and turned heads --------------------------------------------------------------------------------- */
 
 static const size_t even_dims[] = {2, 4, 6, 8, 14, 16, 32, 34, 64, 66, 128, 192};

@@ -72,16 +72,22 @@ static work bench_pack_bf16(const brt_kernels *kernels, arrays *x)
     return passes_over(rows * dim, 1.5);
 }
 
+static work bench_pack_pairs(const brt_kernels *kernels, arrays *x)
+{
+    kernels->pack_pairs(rows, dim, x->bf16, dim, (uint32_t *)(void *)x->b);
+    return passes_over(rows * dim, 1);
+}
+
 static work bench_matmul_packed(const brt_kernels *kernels, arrays *x)
 {
-    kernels->matmul_packed(tile_rows, tile_keys, head, x->a, head, 1, x->b, x->c, tile_keys, false, NULL);
+    kernels->matmul_packed(tile_rows, tile_keys, head, x->a, head, 1, x->b, NULL, x->c, tile_keys, NULL);
     return products(tile_rows * tile_keys * head);
 }
 
 static work bench_matmul_packed_bf16(const brt_kernels *kernels, arrays *x)
 {
     const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
-    kernels->matmul_packed_bf16(tile_rows, tile_keys, head / 2, pairs, head / 2, 1, pairs, x->c, tile_keys, false,
+    kernels->matmul_packed_bf16(tile_rows, tile_keys, head / 2, pairs, head / 2, 1, pairs, NULL, x->c, tile_keys,
                                 NULL);
     return products(tile_rows * tile_keys * head);
 }
@@ -89,7 +95,7 @@ static work bench_matmul_packed_bf16(const brt_kernels *kernels, arrays *x)
 static work bench_pack_matmul(const brt_kernels *kernels, arrays *x)
 {
     size_t columns = (size_t)kernels->panel_columns;
-    kernels->pack_matmul(tile_rows, columns, head, x->a, head, 1, x->b, columns, x->d, x->c, columns, false, NULL);
+    kernels->pack_matmul(tile_rows, columns, head, x->a, head, 1, x->b, columns, x->d, NULL, x->c, columns, NULL);
     return products((double)(tile_rows * columns * head));
 }
 
@@ -98,7 +104,16 @@ static work bench_pack_matmul_bf16(const brt_kernels *kernels, arrays *x)
     size_t columns = (size_t)kernels->panel_columns;
     const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
     kernels->pack_matmul_bf16(tile_rows, columns, head, pairs, head / 2, 1, x->b, columns, (uint32_t *)(void *)x->d,
-                              x->c, columns, false, NULL);
+                              NULL, x->c, columns, NULL);
+    return products((double)(tile_rows * columns * head));
+}
+
+static work bench_pack_matmul_pairs(const brt_kernels *kernels, arrays *x)
+{
+    size_t columns = (size_t)kernels->panel_columns;
+    const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
+    kernels->pack_matmul_pairs(tile_rows, columns, head, pairs, head / 2, 1, x->bf16, columns,
+                               (uint32_t *)(void *)x->d, NULL, x->c, columns, NULL);
     return products((double)(tile_rows * columns * head));
 }
 
@@ -300,6 +315,18 @@ static work bench_geglu_backward(const brt_kernels *kernels, arrays *x)
 {
     kernels->geglu_backward(rows, dim / 2, x->a, x->b, x->c, x->b);
     return passes_over(rows * dim, 3);
+}
+
+static work bench_geglu_forward_bf16(const brt_kernels *kernels, arrays *x)
+{
+    kernels->geglu_forward_bf16(rows, dim / 2, x->bf16, (uint16_t *)(void *)x->b);
+    return passes_over(rows * dim, 0.75);
+}
+
+static work bench_geglu_backward_bf16(const brt_kernels *kernels, arrays *x)
+{
+    kernels->geglu_backward_bf16(rows, dim / 2, x->bf16, x->a, (uint16_t *)(void *)x->c, (uint16_t *)(void *)x->b);
+    return passes_over(rows * dim, 1.75);
 }
 
 static work bench_rotary_forward(const brt_kernels *kernels, arrays *x)

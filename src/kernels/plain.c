@@ -3,7 +3,9 @@
 #include "kernels.h"
 #include "packed.h"
 #include "peak.h"
+#include "plain_bf16.h"
 #include "plain_gates.h"
+#include "plain_geglu.h"
 #include "plain_optimizer.h"
 #include "tables.h"
 
@@ -22,14 +24,6 @@ static void matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, si
                 sum += a[i * a_row + p * a_column] * b[p * b_row + j];
             c[i * c_row + j] = sum;
         }
-}
-
-static real value_of_bf16(uint32_t half)
-{
-    uint32_t bits = half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return (real)value;
 }
 
 static real add_pair_products(real sum, uint32_t a, uint32_t b)
@@ -67,12 +61,12 @@ static void pack(size_t k, size_t n, const real *b, size_t b_row, size_t b_colum
 }
 
 static void matmul_packed(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,
-                          const real *panels, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+                          const real *panels, const real *added, real *c, size_t c_row, const brt_ahead *ahead)
 {
     (void)ahead;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
-            real sum = accumulate ? c[i * c_row + j] : 0;
+            real sum = added ? added[i * c_row + j] : 0;
             for (size_t p = 0; p < k; p++)
                 sum += a[i * a_row + p * a_column] * panels[panel_index(k, n, p, j)];
             c[i * c_row + j] = sum;
@@ -181,15 +175,6 @@ static void scale_add(size_t n, real a, const real *x, real b, real *y)
         y[i] = a * x[i] + b * y[i];
 }
 
-static uint32_t bf16_of(real x)
-{
-    float value = (float)x;
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
-    return (isnan(value) ? quiet : rounded) >> 16;
-}
-
 static void to_bf16(size_t n, const real *x, uint16_t *y)
 {
     for (size_t i = 0; i < n; i++)
@@ -214,13 +199,23 @@ static void pack_bf16(size_t k, size_t n, const real *b, size_t b_row, size_t b_
         }
 }
 
+static void pack_pairs(size_t k, size_t n, const uint16_t *b, size_t b_row, uint32_t *panels)
+{
+    for (size_t p = 0; p < k; p += 2)
+        for (size_t j = 0; j < n; j++) {
+            uint32_t second = p + 1 < k ? b[(p + 1) * b_row + j] : 0;
+            panels[panel_index((k + 1) / 2, n, p / 2, j)] = b[p * b_row + j] | second << 16;
+        }
+}
+
 static void matmul_packed_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                               const uint32_t *panels, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+                               const uint32_t *panels, const real *added, real *c, size_t c_row,
+                               const brt_ahead *ahead)
 {
     (void)ahead;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
-            real sum = accumulate ? c[i * c_row + j] : 0;
+            real sum = added ? added[i * c_row + j] : 0;
             for (size_t p = 0; p < k; p++)
                 sum = add_pair_products(sum, a[i * a_row + p * a_column], panels[panel_index(k, n, p, j)]);
             c[i * c_row + j] = sum;
@@ -228,18 +223,26 @@ static void matmul_packed_bf16(size_t m, size_t n, size_t k, const uint32_t *a, 
 }
 
 static void pack_matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
-                        size_t b_row, real *panel, real *c, size_t c_row, bool accumulate, const brt_ahead *ahead)
+                        size_t b_row, real *panel, const real *added, real *c, size_t c_row, const brt_ahead *ahead)
 {
     pack(k, n, b, b_row, 1, panel);
-    matmul_packed(m, n, k, a, a_row, a_column, panel, c, c_row, accumulate, ahead);
+    matmul_packed(m, n, k, a, a_row, a_column, panel, added, c, c_row, ahead);
 }
 
 static void pack_matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                             const real *b, size_t b_row, uint32_t *panel, real *c, size_t c_row, bool accumulate,
+                             const real *b, size_t b_row, uint32_t *panel, const real *added, real *c, size_t c_row,
                              const brt_ahead *ahead)
 {
     pack_bf16(k, n, b, b_row, 1, panel);
-    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, c, c_row, accumulate, ahead);
+    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, added, c, c_row, ahead);
+}
+
+static void pack_matmul_pairs(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
+                              const uint16_t *b, size_t b_row, uint32_t *panel, const real *added, real *c,
+                              size_t c_row, const brt_ahead *ahead)
+{
+    pack_pairs(k, n, b, b_row, panel);
+    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, added, c, c_row, ahead);
 }
 
 static void sum_squares(size_t n, const real *x, double *sum)
@@ -294,41 +297,6 @@ static void norm_backward(size_t rows, size_t dim, const real *x, const real *ga
     for (size_t r = 0; r < rows; r++)
         norm_backward_row(dim, x + r * dim, gain, centred, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
                           dgain);
-}
-
-/* ---- GEGLU ---------------------------------------------------------------------------------------------- */
-
-static real normal_cumulative(real g)
-{
-    return (1 + erf(g * (real)0.70710678118654752440)) / 2;
-}
-
-static real normal_density(real g)
-{
-    return (real)0.39894228040143267794 * exp(-g * g / 2);
-}
-
-static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
-{
-    for (size_t r = 0; r < rows; r++) {
-        const real *a = h + r * 2 * inner, *gate = a + inner;
-        for (size_t i = 0; i < inner; i++)
-            y[r * inner + i] = a[i] * gate[i] * normal_cumulative(gate[i]);
-    }
-}
-
-static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh, real *y)
-{
-    for (size_t r = 0; r < rows; r++) {
-        const real *a = h + r * 2 * inner, *gate = a + inner;
-        real *da = dh + r * 2 * inner, *dgate = da + inner;
-        for (size_t i = 0; i < inner; i++) {
-            real value = a[i], g = gate[i], cumulative = normal_cumulative(g), d = dy[r * inner + i];
-            da[i] = d * g * cumulative;
-            dgate[i] = d * value * (cumulative + g * normal_density(g));
-            y[r * inner + i] = value * g * cumulative;
-        }
-    }
 }
 
 /* ---- normalised and turned heads --------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 
 #include "tables.h"
 #include "vector_gates.h"
+#include "vector_geglu.h"
 #include "vector_matmul.h"
 #include "vector_optimizer.h"
 #include "vector_pairs.h"

@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) vec multiply_add(bool bf16, vec sum
     return bf16 ? add_pair_products(sum, a, b) : sum + a * b;
 }
 
-/* c (+)= a b over `depth`; the parts of the matrices that a tile or a panel is made of. */
+/* c = added + a b over `depth`; the parts of the matrices that a tile or a panel is made of. */
 typedef struct matrix_product {
     size_t depth;
     left_matrix a;
@@ -61,7 +61,7 @@ typedef struct matrix_product {
     size_t b_row;
     float *c;
     size_t c_row;
-    bool accumulate;
+    const float *added; /* laid out as c, or c itself; NULL: 0 */
 } matrix_product;
 
 /* The same product from row `rows` on. */
@@ -69,6 +69,8 @@ static inline matrix_product below(matrix_product p, size_t rows)
 {
     p.a.data += rows * p.a.row;
     p.c += rows * p.c_row;
+    if (p.added)
+        p.added += rows * p.c_row;
     return p;
 }
 
@@ -79,17 +81,17 @@ static inline matrix_product below(matrix_product p, size_t rows)
 typedef struct fetching {
     uintptr_t line; /* the address of a line of memory for every step along depth, a number: there may be none, */
     size_t step;    /* so many bytes apart */
-    bool tiles;     /* also the next tile's rows of a, and of c if it is added to; false: nothing at all */
+    bool tiles;     /* also the next tile's rows of a and of what is added; false: nothing at all */
 } fetching;
 
-/* The rows of c below this tile's. */
-static inline __attribute__((always_inline)) void fetch_result(size_t rows, size_t vectors, matrix_product p)
+/* The rows below this tile's. */
+static inline __attribute__((always_inline)) void fetch_added(size_t rows, size_t vectors, matrix_product p)
 {
 #pragma GCC unroll 16
     for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++)
-            __builtin_prefetch(p.c + (rows + i) * p.c_row + v * lanes);
+            __builtin_prefetch(p.added + (rows + i) * p.c_row + v * lanes);
 }
 
 /* A line of each row of a below this tile's. */
@@ -113,23 +115,30 @@ static inline fetching fetch_of_tile(const brt_ahead *ahead, size_t depth, size_
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
 
-/* Where b is packed while it is multiplied for the first time. */
+/* How b lies before it is packed, while it is multiplied for the first time. */
+typedef enum unpacked { packed_before, floats, rows_to_pair, pairs_to_interleave } unpacked;
+
 typedef struct packing {
-    size_t rows;  /* of b: in bf16 two for every step along depth, or one less */
-    float *panel; /* [depth, vectors * lanes]; NULL: b is packed, or stays as it is */
+    unpacked from;
+    size_t rows;  /* of b: of the last two, two for every step along depth, or one less */
+    float *panel; /* [depth, vectors * lanes] */
 } packing;
 
-/* A vector of row k of b, or of the pairs of its rows 2k and 2k + 1. */
-static inline __attribute__((always_inline)) vec load_unpacked(bool bf16, size_t k, size_t rows, const float *b,
+/* Vector v of row k of b, or of the pairs of its rows 2k and 2k + 1. Rows of bf16 numbers are b_row floats apart. */
+static inline __attribute__((always_inline)) vec load_unpacked(packing to, size_t k, size_t v, const float *b,
                                                                size_t b_row)
 {
-    if (!bf16)
-        return vec_load(b);
-    return (vec)vec_pair(vec_load(b), 2 * k + 1 < rows ? vec_load(b + b_row) : (vec){0});
+    bool second = 2 * k + 1 < to.rows;
+    if (to.from == floats)
+        return vec_load(b + v * lanes);
+    if (to.from == rows_to_pair)
+        return (vec)vec_pair(vec_load(b + v * lanes), second ? vec_load(b + b_row + v * lanes) : (vec){0});
+    return (vec)vec_interleave((const uint16_t *)(const void *)b + v * lanes,
+                               second ? (const uint16_t *)(const void *)(b + b_row) + v * lanes : NULL);
 }
 
 /* The first `rows` rows of the product, vectors * lanes columns, where c has only the first `last` columns of the last
- * vector. bf16, rows, vectors, next.tiles and whether it packs are constants at every call. */
+ * vector. bf16, rows, vectors, to.from and next.tiles are constants at every call. */
 static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_t rows, size_t vectors, size_t last,
                                                                 matrix_product p, packing to, fetching next)
 {
@@ -138,11 +147,11 @@ static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_
     for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++)
-            sum[i][v] = p.accumulate ? vec_load_upto(p.c + i * p.c_row + v * lanes, v + 1 < vectors ? lanes : last)
-                                     : (vec){0};
-    if (next.tiles && p.accumulate)
-        fetch_result(rows, vectors, p);
-    size_t b_step = to.panel && bf16 ? 2 * p.b_row : p.b_row;
+            sum[i][v] = p.added ? vec_load_upto(p.added + i * p.c_row + v * lanes, v + 1 < vectors ? lanes : last)
+                                : (vec){0};
+    if (next.tiles && p.added)
+        fetch_added(rows, vectors, p);
+    size_t b_step = to.from > floats ? 2 * p.b_row : p.b_row;
     for (size_t k = 0; k < p.depth; k++, p.a.data += p.a.column, p.b += b_step) {
         vec row[tile_vectors];
         if (next.tiles) {
@@ -153,8 +162,8 @@ static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_
         }
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++) {
-            row[v] = to.panel ? load_unpacked(bf16, k, to.rows, p.b + v * lanes, p.b_row) : vec_load(p.b + v * lanes);
-            if (to.panel)
+            row[v] = to.from ? load_unpacked(to, k, v, p.b, p.b_row) : vec_load(p.b + v * lanes);
+            if (to.from)
                 vec_store(to.panel + (k * vectors + v) * lanes, row[v]);
         }
 #pragma GCC unroll 16
@@ -245,6 +254,8 @@ static inline matrix_product beside(matrix_product p, size_t columns)
 {
     p.b += columns;
     p.c += columns;
+    if (p.added)
+        p.added += columns;
     return p;
 }
 
@@ -267,7 +278,7 @@ static inline __attribute__((always_inline)) void multiply_blocks(bool bf16, siz
         multiply_block(bf16, m, n, p);
         p.a.data += p.depth * p.a.column;
         p.b += p.depth * p.b_row;
-        p.accumulate = true;
+        p.added = p.c;
         k -= p.depth;
     } while (k > 0);
 }
@@ -275,14 +286,16 @@ static inline __attribute__((always_inline)) void multiply_blocks(bool bf16, siz
 static void matmul(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
                    size_t b_row, real *c, size_t c_row, bool accumulate)
 {
-    multiply_blocks(false, m, n, (matrix_product){k, {a, a_row, a_column}, b, b_row, c, c_row, accumulate});
+    const float *added = accumulate ? c : NULL;
+    multiply_blocks(false, m, n, (matrix_product){k, {a, a_row, a_column}, b, b_row, c, c_row, added});
 }
 
 static void matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
                         const uint32_t *b, size_t b_row, real *c, size_t c_row, bool accumulate)
 {
     left_matrix left = {(const float *)(const void *)a, a_row, a_column};
-    multiply_blocks(true, m, n, (matrix_product){k, left, (const float *)(const void *)b, b_row, c, c_row, accumulate});
+    const float *right = (const float *)(const void *)b, *added = accumulate ? c : NULL;
+    multiply_blocks(true, m, n, (matrix_product){k, left, right, b_row, c, c_row, added});
 }
 
 /* ---- few rows times many ------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #define BRT_KERNELS_VECTOR_PAIRS_H
 
 #include "vector.h"
+#include "vector_stored.h"
 
 typedef uint32_t uvec __attribute__((vector_size(BRT_VECTOR_BYTES)));
 typedef uint16_t short_vec __attribute__((vector_size(BRT_VECTOR_BYTES / 2)));
@@ -51,19 +52,36 @@ static inline uvec vec_pair(vec first, vec second)
 
 #endif
 
+/* Both vectors while `left` allows, then what is left. */
+static inline void vec_store_bf16_upto(uint16_t *p, size_t left, vec first, vec second)
+{
+    wide_short_vec part = vec_to_bf16(first, second);
+    if (left >= 2 * lanes)
+        memcpy(p, &part, sizeof part);
+    else
+        memcpy(p, &part, left * sizeof *p);
+}
+
 static void to_bf16(size_t n, const real *x, uint16_t *y)
 {
-    size_t i = 0;
-    for (; i + 2 * lanes <= n; i += 2 * lanes) {
-        wide_short_vec part = vec_to_bf16(vec_load(x + i), vec_load(x + i + lanes));
-        memcpy(y + i, &part, sizeof part);
-    }
-    if (i < n) {
+    for (size_t i = 0; i < n; i += 2 * lanes) {
         size_t left = n - i;
-        vec second = left > lanes ? vec_load_part(x + i + lanes, left - lanes) : (vec){0};
-        wide_short_vec part = vec_to_bf16(vec_load_upto(x + i, left), second);
-        memcpy(y + i, &part, left * sizeof *y);
+        vec second = left > lanes ? vec_load_upto(x + i + lanes, left - lanes) : (vec){0};
+        vec_store_bf16_upto(y + i, left, vec_load_upto(x + i, left), second);
     }
+}
+
+/* Lane by lane, `first` in the lower halves; second NULL: 0 */
+static inline uvec vec_interleave(const uint16_t *first, const uint16_t *second)
+{
+    uvec low = (uvec)vec_widen_bf16(first) >> 16;
+    return second ? low | (uvec)vec_widen_bf16(second) : low;
+}
+
+static inline uvec vec_interleave_upto(const uint16_t *first, const uint16_t *second, size_t left)
+{
+    uvec low = (uvec)vec_widen_bf16_upto(first, left) >> 16;
+    return second ? low | (uvec)vec_widen_bf16_upto(second, left) : low;
 }
 
 static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_stride, uint32_t *y, size_t y_stride)

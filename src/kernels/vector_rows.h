@@ -1,4 +1,4 @@
-/* Kernels that go along vectors or rows: sums, LayerNorm, GEGLU, heads. plain.c has the same formulas without vectors,
+/* Kernels that go along vectors or rows: sums, LayerNorm, heads. plain.c has the same formulas without vectors,
  * kernels.def the contracts. */
 #ifndef BRT_KERNELS_VECTOR_ROWS_H
 #define BRT_KERNELS_VECTOR_ROWS_H
@@ -126,41 +126,6 @@ static void norm_backward(size_t rows, size_t dim, const real *x, const real *ga
     for (size_t r = 0; r < rows; r++)
         norm_backward_row(dim, x + r * dim, gain, centred, mean[r], rstd[r], dy + r * dim, dx ? dx + r * dim : NULL,
                           dgain);
-}
-
-/* ---- GEGLU ---------------------------------------------------------------------------------------------- */
-
-static inline vec normal_cumulative(vec g)
-{
-    return 0.5f + 0.5f * vec_erf(g * 0.70710678f);
-}
-
-static inline vec normal_density(vec g)
-{
-    return 0.39894228f * vec_exp(g * g * -0.5f);
-}
-
-static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
-{
-    for (size_t r = 0; r < rows; r++, h += 2 * inner, y += inner)
-        for (size_t i = 0; i < inner; i += lanes) {
-            size_t left = inner - i;
-            vec a = vec_load_upto(h + i, left), gate = vec_load_upto(h + inner + i, left);
-            vec_store_upto(y + i, left, a * gate * normal_cumulative(gate));
-        }
-}
-
-static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh, real *y)
-{
-    for (size_t r = 0; r < rows; r++, h += 2 * inner, dh += 2 * inner, dy += inner, y += inner)
-        for (size_t i = 0; i < inner; i += lanes) {
-            size_t left = inner - i;
-            vec a = vec_load_upto(h + i, left), gate = vec_load_upto(h + inner + i, left);
-            vec d = vec_load_upto(dy + i, left), cumulative = normal_cumulative(gate);
-            vec_store_upto(dh + i, left, d * gate * cumulative);
-            vec_store_upto(dh + inner + i, left, d * a * (cumulative + gate * normal_density(gate)));
-            vec_store_upto(y + i, left, a * gate * cumulative);
-        }
 }
 
 /* ---- normalised and turned heads --------------------------------------------------------------------------- */

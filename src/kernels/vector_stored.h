@@ -58,16 +58,20 @@ static inline vec vec_widen_int8(const int8_t *p)
 
 #endif
 
+/* A whole vector while `left` allows, then what is left, and zeros. */
+static inline vec vec_widen_bf16_upto(const uint16_t *p, size_t left)
+{
+    if (left >= lanes)
+        return vec_widen_bf16(p);
+    uint16_t last[lanes] = {0};
+    memcpy(last, p, left * sizeof *p);
+    return vec_widen_bf16(last);
+}
+
 static void widen_bf16(size_t n, const uint16_t *x, real *y)
 {
-    uint16_t last[lanes] = {0};
-    size_t i = 0;
-    for (; i + lanes <= n; i += lanes)
-        vec_store(y + i, vec_widen_bf16(x + i));
-    if (i == n)
-        return;
-    memcpy(last, x + i, (n - i) * sizeof *x);
-    vec_store_part(y + i, n - i, vec_widen_bf16(last));
+    for (size_t i = 0; i < n; i += lanes)
+        vec_store_upto(y + i, n - i, vec_widen_bf16_upto(x + i, n - i));
 }
 
 static void widen_int8(size_t n, const int8_t *x, real *y)

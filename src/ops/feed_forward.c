@@ -3,90 +3,217 @@
  *   gelu(g) = g * phi(g),  phi(g) = (1 + erf(g / sqrt 2)) / 2
  *   dz = dy W2,  dW2 = dy^T z,  da = dz * gelu(g),  dg = dz * a * (phi(g) + g * exp(-g^2 / 2) / sqrt(2 pi))
  *   dx = dh W1,  dW1 = dh^T x.
- * Rows are taken `chunk` at a time, so that what a product leaves to the next stays in the third-level cache. h alone
- * is kept for backward, which computes z again: in bf16 on a tape that uses it (forward's z is that of h as it was),
- * else in f32. */
+ * A task takes some rows all the way from x to y, or from dy to dx, so that what one product leaves to the next stays
+ * in the second-level cache; the gradients of the weights follow, of many rows at once. h alone is kept for backward,
+ * which computes z again and puts dh in the place of h. On a tape that uses bf16 h, z and dh exist in bf16 only. */
 #include "ops.h"
 #include "product.h"
 #include "rows.h"
 
 #include "../base/parallel.h"
 
-enum { chunk = 512 };
+enum {
+    most_rows = 64,      /* of a task */
+    least_rows = 32,     /* where there are fewer for each thread, all threads share one task's products */
+    tasks_each = 4,      /* for each thread, that none waits long for another */
+    most_at_once = 2048, /* rows whose z are kept for the gradients of the weights */
+};
 
 typedef struct feed_forward {
     brt_linear in, out;
     size_t rows, dim, inner;
-    bool rounds;       /* h is kept in bf16 */
-    brt_tensor *h, *z; /* [chunk, 2 * inner] (NULL where h is kept in f32) and [chunk, inner], of forward alone */
+    size_t step;      /* rows of a task */
+    bool rounds;      /* h, z and dh are in bf16 */
+    brt_tensor *room; /* of forward */
 } feed_forward;
 
 enum { x_input, in_input, out_input, residual_input };
 enum { y_output, kept_output };
 
-/* ---- what is kept -------------------------------------------------------------------------------------------- */
+/* ---- sizes --------------------------------------------------------------------------------------------------- */
 
-/* h from row `first` on in bf16; NULL where it is not kept, or in f32. */
-static uint16_t *rounded_h(const brt_node *node, size_t first)
+/* Rows of a task: all of them where they are few. */
+static size_t choose_step(size_t rows, size_t threads)
 {
-    const feed_forward *how = node->attributes;
-    const brt_tensor *kept = node->out[kept_output];
-    return kept && how->rounds ? (uint16_t *)(void *)kept->data + first * 2 * how->inner : NULL;
+    if (rows < least_rows * threads)
+        return brt_max_size(rows, 1);
+    size_t share = rows / (tasks_each * threads);
+    return brt_min_size(most_rows, brt_max_size(least_rows, share - share % 2));
 }
 
-/* The same in f32, where the chunk's h is computed; it is in `room` where it is not kept so. */
-static real *h_of_chunk(const brt_node *node, size_t first, real *room)
+/* Threads that take tasks. The products of a single task are shared by all. */
+static size_t takers(const brt_tape *tape, const feed_forward *how)
 {
-    const feed_forward *how = node->attributes;
-    const brt_tensor *kept = node->out[kept_output];
-    return kept && !how->rounds ? kept->data + first * 2 * how->inner : room;
+    return brt_min_size((size_t)brt_tape_threads(tape), brt_max_size(1, brt_ceil_div(how->rows, how->step)));
+}
+
+/* Reals that the rows take: of x in bf16, of h and of z. */
+static size_t x_row(const feed_forward *how)
+{
+    return how->rounds ? brt_bf16_row(how->dim) / 2 : 0;
+}
+
+static size_t h_row(const feed_forward *how)
+{
+    return how->rounds ? how->inner : 2 * how->inner;
+}
+
+static size_t z_row(const feed_forward *how)
+{
+    return how->rounds ? brt_bf16_row(how->inner) / 2 : how->inner;
+}
+
+/* Of a task: its z, its x where that is rounded, and its h where that is not kept. */
+static size_t forward_room(const feed_forward *how, bool kept)
+{
+    return how->step * (z_row(how) + x_row(how) + (kept ? 0 : h_row(how)));
+}
+
+/* Of a task: its dz, where that does not fit in the place of z. */
+static size_t backward_room(const feed_forward *how)
+{
+    return how->rounds ? how->step * how->inner : 0;
 }
 
 /* ---- the middle ---------------------------------------------------------------------------------------------- */
 
-/* Of a chunk: h and rounded [rows, 2 * inner], z [rows, inner]. */
+/* Some rows of h, z and dz, which in f32 may be in the place of z; h and z are in bf16 if they are rounded. */
 typedef struct middle {
     const brt_kernels *kernels;
-    size_t rows, inner;
+    const feed_forward *how;
+    size_t rows;
     real *h, *z;
-    uint16_t *rounded; /* or NULL */
+    const real *dz;
 } middle;
 
-/* A task's rows of it. */
-static middle part_of(const middle *whole, size_t task)
+static uint16_t *as_bf16(real *rounded)
 {
-    size_t group = brt_row_group(2 * whole->inner), first = task * group, at = first * whole->inner;
+    return (uint16_t *)(void *)rounded;
+}
+
+static middle part_of_middle(const middle *whole, size_t task)
+{
+    const feed_forward *how = whole->how;
+    size_t group = brt_row_group(2 * how->inner), first = task * group;
     middle part = *whole;
     part.rows = brt_min_size(group, whole->rows - first);
-    part.h += 2 * at;
-    part.z += at;
-    part.rounded = part.rounded ? part.rounded + 2 * at : NULL;
+    part.h += first * h_row(how);
+    part.z += first * z_row(how);
+    if (part.dz)
+        part.dz += first * how->inner;
     return part;
 }
 
-/* h -> z and rounded */
+/* h -> z */
 static void gate_task(void *context, size_t task, int thread)
 {
-    middle m = part_of(context, task);
+    middle m = part_of_middle(context, task);
     (void)thread;
-    m.kernels->geglu_forward(m.rows, m.inner, m.h, m.z);
-    if (m.rounded)
-        m.kernels->to_bf16(m.rows * 2 * m.inner, m.h, m.rounded);
+    if (m.how->rounds)
+        m.kernels->geglu_forward_bf16(m.rows, m.how->inner, as_bf16(m.h), as_bf16(m.z));
+    else
+        m.kernels->geglu_forward(m.rows, m.how->inner, m.h, m.z);
 }
 
-/* h, or rounded, and dz in the place of z -> dh in the place of h, and z */
+/* h and dz -> dh in the place of h, and z */
 static void gate_backward_task(void *context, size_t task, int thread)
 {
-    middle m = part_of(context, task);
+    middle m = part_of_middle(context, task);
     (void)thread;
-    if (m.rounded)
-        m.kernels->widen_bf16(m.rows * 2 * m.inner, m.rounded, m.h);
-    m.kernels->geglu_backward(m.rows, m.inner, m.h, m.z, m.h, m.z);
+    if (m.how->rounds)
+        m.kernels->geglu_backward_bf16(m.rows, m.how->inner, as_bf16(m.h), m.dz, as_bf16(m.h), as_bf16(m.z));
+    else
+        m.kernels->geglu_backward(m.rows, m.how->inner, m.h, m.dz, m.h, m.z);
 }
 
-static void run_middle(brt_tape *tape, brt_task *task, const middle *m)
+static void run_middle(int threads, brt_task *task, middle *m)
 {
-    brt_parallel_for(brt_tape_threads(tape), brt_ceil_div(m->rows, brt_row_group(2 * m->inner)), task, (void *)m);
+    brt_parallel_for(threads, brt_ceil_div(m->rows, brt_row_group(2 * m->how->inner)), task, m);
+}
+
+/* ---- tasks --------------------------------------------------------------------------------------------------- */
+
+/* Rows of the operation that tasks share, and what they write beside the node's tensors. */
+typedef struct pass {
+    const brt_tape *tape;
+    const brt_node *node;
+    size_t first, rows;
+    real *room; /* [takers, forward_room or backward_room] */
+    real *z;    /* of backward, [rows, z_row] */
+    real *dx;   /* of backward, [the operation's rows, dim], or NULL */
+    bool dx_accumulates;
+} pass;
+
+/* Rows of a task, and the threads that its products may use. */
+typedef struct part {
+    size_t first, rows;
+    int threads;
+} part;
+
+static part part_of_pass(const pass *p, size_t task)
+{
+    const feed_forward *how = p->node->attributes;
+    size_t first = task * how->step;
+    return (part){.first = p->first + first,
+                  .rows = brt_min_size(how->step, p->rows - first),
+                  .threads = takers(p->tape, how) > 1 ? 1 : brt_tape_threads(p->tape)};
+}
+
+static middle middle_of(const pass *p, const part *of, real *h, real *z)
+{
+    return (middle){
+        .kernels = brt_tape_kernels(p->tape), .how = p->node->attributes, .rows = of->rows, .h = h, .z = z};
+}
+
+/* x -> h, kept or not, and y */
+static void forward_task(void *context, size_t task, int thread)
+{
+    const pass *p = context;
+    const feed_forward *how = p->node->attributes;
+    const brt_tensor *residual = p->node->in[residual_input], *kept = p->node->out[kept_output];
+    part of = part_of_pass(p, task);
+    const real *x = p->node->in[x_input]->data + of.first * how->dim;
+    const real *added = residual ? residual->data + of.first * how->dim : NULL;
+    real *y = p->node->out[y_output]->data + of.first * how->dim;
+    real *z = p->room + (size_t)thread * forward_room(how, kept), *rounded_x = z + how->step * z_row(how);
+    real *h = kept ? kept->data + of.first * h_row(how) : rounded_x + how->step * x_row(how);
+    middle m = middle_of(p, &of, h, z);
+    if (how->rounds) {
+        brt_round_rows(m.kernels, of.rows, how->dim, x, how->dim, as_bf16(rounded_x));
+        brt_matrix_forward_rounded(how->in.matrix, of.threads, of.rows, as_bf16(rounded_x), as_bf16(h));
+        run_middle(of.threads, gate_task, &m);
+        brt_matrix_forward(how->out.matrix, of.threads, true, of.rows, brt_operand_in(z, true), added, y);
+    } else {
+        brt_product(p->tape, of.threads, &how->in, of.rows, x, NULL, h);
+        run_middle(of.threads, gate_task, &m);
+        brt_product(p->tape, of.threads, &how->out, of.rows, z, added, y);
+    }
+}
+
+/* dy -> z, dh in the place of h, and dx */
+static void backward_task(void *context, size_t task, int thread)
+{
+    const pass *p = context;
+    const feed_forward *how = p->node->attributes;
+    bool bf16 = brt_tape_has_bf16(p->tape);
+    part of = part_of_pass(p, task);
+    const real *dy = p->node->out[y_output]->gradient + of.first * how->dim;
+    real *h = p->node->out[kept_output]->data + of.first * h_row(how);
+    real *z = p->z + (of.first - p->first) * z_row(how);
+    real *dz = how->rounds ? p->room + (size_t)thread * backward_room(how) : z;
+    middle m = middle_of(p, &of, h, z);
+    m.dz = dz;
+    brt_matrix_input_gradient(how->out.matrix, of.threads, bf16, of.rows, brt_operand_in(dy, false), dz, false);
+    run_middle(of.threads, gate_backward_task, &m);
+    if (p->dx)
+        brt_matrix_input_gradient(how->in.matrix, of.threads, bf16, of.rows, brt_operand_in(h, how->rounds),
+                                  p->dx + of.first * how->dim, p->dx_accumulates);
+}
+
+static void run_pass(const pass *p, brt_task *task)
+{
+    const feed_forward *how = p->node->attributes;
+    brt_parallel_for(brt_tape_threads(p->tape), brt_ceil_div(p->rows, how->step), task, (void *)p);
 }
 
 /* ---- the operation ------------------------------------------------------------------------------------------- */
@@ -94,75 +221,48 @@ static void run_middle(brt_tape *tape, brt_task *task, const middle *m)
 static void forward(brt_tape *tape, brt_node *node)
 {
     const feed_forward *how = node->attributes;
-    const real *x = node->in[x_input]->data;
-    const real *residual = node->in[residual_input] ? node->in[residual_input]->data : NULL;
-    real *y = node->out[y_output]->data, *room = how->h ? how->h->data : NULL;
-    for (size_t first = 0; first < how->rows; first += chunk) {
-        size_t rows = brt_min_size(chunk, how->rows - first), at = first * how->dim;
-        middle m = {.kernels = brt_tape_kernels(tape),
-                    .rows = rows,
-                    .inner = how->inner,
-                    .h = h_of_chunk(node, first, room),
-                    .z = how->z->data,
-                    .rounded = rounded_h(node, first)};
-        brt_product(tape, &how->in, rows, x + at, NULL, m.h);
-        run_middle(tape, gate_task, &m);
-        brt_product(tape, &how->out, rows, m.z, residual ? residual + at : NULL, y + at);
-    }
+    run_pass(&(pass){.tape = tape, .node = node, .rows = how->rows, .room = how->room->data}, forward_task);
 }
 
-/* Gradients that are wanted, NULL where not, and room. */
-typedef struct gradients {
-    real *dx, *din, *dout;
-    bool dx_accumulates;
-    real *h, *z; /* [chunk, 2 * inner] where h is rounded, and [chunk, inner] */
-    real *room;  /* for gradients of weights */
-} gradients;
-
-static void chunk_backward(brt_tape *tape, const brt_node *node, size_t first, const gradients *to)
+/* After backward_task: the gradients of the weights, NULL where not wanted, from the same rows. */
+static void weights_backward(const pass *p, real *din, real *dout, real *room)
 {
-    const feed_forward *how = node->attributes;
-    size_t rows = brt_min_size(chunk, how->rows - first);
-    int threads = brt_tape_threads(tape);
-    bool bf16 = brt_tape_has_bf16(tape);
-    const real *x = node->in[x_input]->data + first * how->dim;
-    const real *dy = node->out[y_output]->gradient + first * how->dim;
-    middle m = {.kernels = brt_tape_kernels(tape),
-                .rows = rows,
-                .inner = how->inner,
-                .h = h_of_chunk(node, first, to->h),
-                .z = to->z,
-                .rounded = rounded_h(node, first)};
-    brt_matrix_input_gradient(how->out.matrix, threads, bf16, rows, dy, m.z, false);
-    run_middle(tape, gate_backward_task, &m);
-    if (to->dout)
-        brt_matrix_weight_gradient(how->out.matrix, threads, bf16, rows, dy, m.z, to->dout, to->room);
-    if (to->din)
-        brt_matrix_weight_gradient(how->in.matrix, threads, bf16, rows, m.h, x, to->din, to->room);
-    if (to->dx)
-        brt_matrix_input_gradient(how->in.matrix, threads, bf16, rows, m.h, to->dx + first * how->dim,
-                                  to->dx_accumulates);
+    const feed_forward *how = p->node->attributes;
+    int threads = brt_tape_threads(p->tape);
+    bool bf16 = brt_tape_has_bf16(p->tape);
+    size_t at = p->first * how->dim;
+    if (dout)
+        brt_matrix_weight_gradient(how->out.matrix, threads, bf16, p->rows,
+                                   brt_operand_in(p->node->out[y_output]->gradient + at, false),
+                                   brt_operand_in(p->z, how->rounds), dout, room);
+    if (din)
+        brt_matrix_weight_gradient(how->in.matrix, threads, bf16, p->rows,
+                                   brt_operand_in(p->node->out[kept_output]->data + p->first * h_row(how), how->rounds),
+                                   brt_operand_in(p->node->in[x_input]->data + at, false), din, room);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
 {
     const feed_forward *how = node->attributes;
     brt_tensor *x = node->in[x_input];
+    size_t rows = brt_min_size(most_at_once, how->rows), z = rows * z_row(how);
     int threads = brt_tape_threads(tape);
-    size_t room = brt_max_size(brt_matrix_gradient_room(how->in.matrix, threads),
-                               brt_matrix_gradient_room(how->out.matrix, threads));
-    size_t z = brt_min_size(chunk, how->rows) * how->inner, h = how->rounds ? 2 * z : 0;
-    gradients to = {.dx_accumulates = x->has_gradient};
-    to.dx = brt_gradient_reach(tape, x);
-    to.din = brt_gradient_accumulate(tape, node->in[in_input]);
-    to.dout = brt_gradient_accumulate(tape, node->in[out_input]);
-    brt_tensor *scratch = brt_scratch(tape, room + z + h);
+    size_t room = brt_max_size(takers(tape, how) * backward_room(how),
+                               brt_max_size(brt_matrix_gradient_room(how->in.matrix, threads),
+                                            brt_matrix_gradient_room(how->out.matrix, threads)));
+    pass p = {.tape = tape, .node = node, .dx_accumulates = x->has_gradient};
+    p.dx = brt_gradient_reach(tape, x);
+    real *din = brt_gradient_accumulate(tape, node->in[in_input]);
+    real *dout = brt_gradient_accumulate(tape, node->in[out_input]);
+    brt_tensor *scratch = brt_scratch(tape, room + z);
     if (brt_tape_running(tape)) {
-        to.room = scratch->data;
-        to.z = to.room + room;
-        to.h = to.z + z;
-        for (size_t first = 0; first < how->rows; first += chunk)
-            chunk_backward(tape, node, first, &to);
+        p.room = scratch->data;
+        p.z = p.room + room;
+        for (; p.first < how->rows; p.first += rows) {
+            p.rows = brt_min_size(rows, how->rows - p.first);
+            run_pass(&p, backward_task);
+            weights_backward(&p, din, dout, p.room);
+        }
     }
     brt_scratch_free(tape, scratch);
     if (node->in[residual_input])
@@ -177,13 +277,12 @@ brt_tensor *brt_op_feed_forward(brt_tape *tape, brt_tensor *x, const brt_linear 
     size_t dim = x->shape[x->dims - 1], inner = out->weight->shape[1], rows = x->count / dim;
     feed_forward how = {.in = *in, .out = *out, .rows = rows - x->unused, .dim = dim, .inner = inner};
     how.rounds = brt_tape_has_bf16(tape);
+    how.step = choose_step(how.rows, (size_t)brt_tape_threads(tape));
     brt_tensor *y = brt_tape_tensor(tape, x->dims, x->shape), *kept = NULL;
     y->unused = x->unused;
-    if (brt_tape_recording(tape)) /* two numbers in bf16 take the place of a real */
-        kept = brt_tape_tensor(tape, BRT_SHAPE(rows, how.rounds ? inner : 2 * inner));
-    if (!kept || how.rounds)
-        how.h = brt_scratch(tape, brt_min_size(chunk, rows) * 2 * inner);
-    how.z = brt_scratch(tape, brt_min_size(chunk, rows) * inner);
+    if (brt_tape_recording(tape))
+        kept = brt_tape_tensor(tape, BRT_SHAPE(rows, h_row(&how)));
+    how.room = brt_scratch(tape, takers(tape, &how) * forward_room(&how, kept));
     brt_tape_push(tape,
                   &(brt_node){.op = &op,
                               .in = {x, in->weight, out->weight, residual},
@@ -192,8 +291,6 @@ brt_tensor *brt_op_feed_forward(brt_tape *tape, brt_tensor *x, const brt_linear 
                               .flops = 6 * how.rows * dim * inner,
                               .backward_flops = 12 * how.rows * dim * inner},
                   sizeof how);
-    brt_scratch_free(tape, how.z);
-    if (how.h)
-        brt_scratch_free(tape, how.h);
+    brt_scratch_free(tape, how.room);
     return y;
 }

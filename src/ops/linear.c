@@ -11,11 +11,12 @@ typedef struct linear {
 
 enum { x_input, weight_input, bias_input, residual_input };
 
-void brt_product(brt_tape *tape, const brt_linear *weights, size_t rows, const real *x, const real *added, real *y)
+void brt_product(const brt_tape *tape, int threads, const brt_linear *weights, size_t rows, const real *x,
+                 const real *added, real *y)
 {
-    int threads = brt_tape_threads(tape);
     if (!weights->quantized) {
-        brt_matrix_forward(weights->matrix, threads, brt_tape_has_bf16(tape), rows, x, added, y);
+        brt_matrix_forward(weights->matrix, threads, brt_tape_has_bf16(tape), rows, brt_operand_in(x, false), added,
+                           y);
         return;
     }
     if (added)
@@ -27,10 +28,12 @@ static void forward(brt_tape *tape, brt_node *node)
 {
     const linear *how = node->attributes;
     const brt_tensor *bias = node->in[bias_input], *residual = node->in[residual_input];
+    const real *x = node->in[x_input]->data;
     real *y = node->out[0]->data;
-    brt_product(tape, &how->weights, how->rows, node->in[x_input]->data, residual ? residual->data : NULL, y);
+    int threads = brt_tape_threads(tape);
+    brt_product(tape, threads, &how->weights, how->rows, x, residual ? residual->data : NULL, y);
     if (bias)
-        brt_bulk_add_row(brt_tape_kernels(tape), brt_tape_threads(tape), how->rows, how->out, bias->data, y);
+        brt_bulk_add_row(brt_tape_kernels(tape), threads, how->rows, how->out, bias->data, y);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
@@ -39,7 +42,7 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_tensor *x = node->in[x_input], *bias = node->in[bias_input], *residual = node->in[residual_input];
     int threads = brt_tape_threads(tape);
     bool bf16 = brt_tape_has_bf16(tape);
-    const real *dy = node->out[0]->gradient;
+    brt_operand dy = brt_operand_in(node->out[0]->gradient, false);
     bool dx_accumulates = x->has_gradient;
     real *dx = brt_gradient_reach(tape, x);
     real *dweight = brt_gradient_accumulate(tape, node->in[weight_input]);
@@ -49,9 +52,10 @@ static void backward(brt_tape *tape, brt_node *node)
         if (dx)
             brt_matrix_input_gradient(how->weights.matrix, threads, bf16, how->rows, dy, dx, dx_accumulates);
         if (dweight)
-            brt_matrix_weight_gradient(how->weights.matrix, threads, bf16, how->rows, dy, x->data, dweight, room->data);
+            brt_matrix_weight_gradient(how->weights.matrix, threads, bf16, how->rows, dy,
+                                       brt_operand_in(x->data, false), dweight, room->data);
         if (dbias)
-            brt_bulk_sum_rows(brt_tape_kernels(tape), threads, how->rows, how->out, dy, dbias);
+            brt_bulk_sum_rows(brt_tape_kernels(tape), threads, how->rows, how->out, dy.reals, dbias);
     }
     brt_scratch_free(tape, room);
     if (residual)

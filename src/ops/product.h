@@ -5,6 +5,7 @@
 #include "ops.h"
 
 /* y[rows, out] = x[rows, in] W^T + added; added [rows, out] may be NULL. Without the bias. */
-void brt_product(brt_tape *tape, const brt_linear *weights, size_t rows, const real *x, const real *added, real *y);
+void brt_product(const brt_tape *tape, int threads, const brt_linear *weights, size_t rows, const real *x,
+                 const real *added, real *y);
 
 #endif

@@ -57,14 +57,24 @@ static void pack(const brt_kernels *kernels, bool bf16, size_t k, size_t n, cons
 
 /* k counts packed rows. */
 static void multiply(const brt_kernels *kernels, bool bf16, size_t m, size_t n, size_t k, const real *a, size_t a_row,
-                     size_t a_column, const real *panels, real *c, size_t c_row, bool accumulate,
+                     size_t a_column, const real *panels, const real *added, real *c, size_t c_row,
                      const brt_ahead *ahead)
 {
     if (bf16)
-        kernels->matmul_packed_bf16(m, n, k, as_const_pairs(a), a_row, a_column, as_const_pairs(panels), c, c_row,
-                                    accumulate, ahead);
+        kernels->matmul_packed_bf16(m, n, k, as_const_pairs(a), a_row, a_column, as_const_pairs(panels), added, c,
+                                    c_row, ahead);
     else
-        kernels->matmul_packed(m, n, k, a, a_row, a_column, panels, c, c_row, accumulate, ahead);
+        kernels->matmul_packed(m, n, k, a, a_row, a_column, panels, added, c, c_row, ahead);
+}
+
+void brt_round_rows(const brt_kernels *kernels, size_t rows, size_t columns, const real *x, size_t x_stride,
+                    uint16_t *rounded)
+{
+    size_t row = brt_bf16_row(columns);
+    for (size_t r = 0; r < rows; r++, x += x_stride, rounded += row) {
+        rounded[row - 1] = 0;
+        kernels->to_bf16(columns, x, rounded);
+    }
 }
 
 /* ---- packed weights ------------------------------------------------------------------------------------------ */
@@ -179,6 +189,7 @@ enum {
     smallest_rows = 32, /* below it a weight's bytes decide, not the arithmetic */
     rounded_rows = 64,  /* put into bf16 at a time */
     enough_tasks = 8,   /* to keep every core busy to the end */
+    widest_panel = 64,  /* of any instruction set */
 };
 
 typedef struct row_product {
@@ -186,103 +197,140 @@ typedef struct row_product {
     const packed *b;
     bool bf16;
     size_t rows, row_step, column_step, column_parts; /* a task is row_step rows times column_step columns */
-    const real *x;                                    /* [rows, inner] */
+    brt_operand x;                                       /* [rows, inner] */
     const real *added;                                /* [rows, columns]: y, or another, or NULL */
-    real *y;                                          /* [rows, columns] */
+    real *y;                                          /* [rows, columns], */
+    uint16_t *rounded;                                /* or this in bf16, and nothing added */
 } row_product;
 
-/* Rows alone are cut where they are many, else whole panels of columns, too. */
-static void cut(row_product *p)
+/* What a task computes of y. */
+typedef struct row_part {
+    size_t row, rows, column, columns;
+} row_part;
+
+static size_t rows_of_task(size_t rows)
+{
+    size_t step = largest_rows;
+    while (step > smallest_rows && rows / step < enough_tasks)
+        step /= 2;
+    return step;
+}
+
+/* Rows alone are cut where they are many, else whole panels of columns, too. One thread takes as many rows as it
+ * can. */
+static void cut(row_product *p, int threads)
 {
     size_t panel = (size_t)p->kernels->panel_columns, panels = brt_ceil_div(p->b->columns, panel);
-    p->row_step = largest_rows;
-    while (p->row_step > smallest_rows && p->rows / p->row_step < enough_tasks)
-        p->row_step /= 2;
+    p->row_step = threads > 1 ? rows_of_task(p->rows) : largest_rows;
     size_t row_parts = brt_ceil_div(p->rows, p->row_step);
-    size_t column_parts = row_parts < enough_tasks ? brt_ceil_div(2 * enough_tasks, row_parts) : 1;
+    size_t column_parts = threads > 1 && row_parts < enough_tasks ? brt_ceil_div(2 * enough_tasks, row_parts) : 1;
     p->column_step = brt_ceil_div(panels, column_parts) * panel;
     p->column_parts = brt_ceil_div(p->b->columns, p->column_step);
 }
 
-/* x[rows, k] in bf16, in rows of whole pairs */
-static void round_rows(const brt_kernels *kernels, size_t rows, size_t k, const real *x, size_t x_stride, real *rounded)
+/* A part of y[rows, columns] = added + x times the panels of the block that begins with row i. */
+static void multiply_block(const row_product *p, const row_part *part, size_t i, const real *added, real *y,
+                           size_t y_row)
 {
-    size_t pairs = brt_ceil_div(k, 2);
-    uint32_t *y = as_pairs(rounded);
-    for (size_t r = 0; r < rows; r++, x += x_stride, y += pairs) {
-        y[pairs - 1] = 0;
-        kernels->to_bf16(k, x, (uint16_t *)y);
+    const packed *b = p->b;
+    size_t rows = part->rows, columns = part->columns, inner = b->inner, pairs = brt_ceil_div(inner, 2);
+    size_t length = brt_min_size(inner_step(b, p->bf16), inner - i), k = packed_rows(p->bf16, length);
+    const real *panels = b->data + block_offset(p->kernels, b, p->bf16, i) + part->column * k;
+    brt_ahead next = {panels + columns * k, (size_t)p->kernels->panel_columns, k};
+    if (p->x.bf16) {
+        const real *x = (const real *)(const void *)p->x.bf16 + part->row * pairs + i / 2;
+        multiply(p->kernels, true, rows, columns, k, x, pairs, 1, panels, added, y, y_row, &next);
+        return;
     }
-}
-
-/* y[rows, columns] (+)= x[rows, k] times a block's panels */
-static void multiply_block(const row_product *p, size_t rows, size_t columns, size_t k, const real *x,
-                           const real *panels, real *y, bool accumulate)
-{
-    size_t x_row = p->b->inner, y_row = p->b->columns, pairs = brt_ceil_div(k, 2);
+    const real *x = p->x.reals + part->row * inner + i;
     if (!p->bf16) {
-        multiply(p->kernels, false, rows, columns, k, x, x_row, 1, panels, y, y_row, accumulate, NULL);
+        multiply(p->kernels, false, rows, columns, k, x, inner, 1, panels, added, y, y_row, NULL);
         return;
     }
     real rounded[rounded_rows * largest_inner];
     for (size_t r = 0; r < rows; r += rounded_rows) {
-        size_t count = brt_min_size(rounded_rows, rows - r);
-        round_rows(p->kernels, count, k, x + r * x_row, x_row, rounded);
-        multiply(p->kernels, true, count, columns, pairs, rounded, pairs, 1, panels, y + r * y_row, y_row, accumulate,
+        size_t count = brt_min_size(rounded_rows, rows - r), at = r * y_row;
+        brt_round_rows(p->kernels, count, length, x + r * inner, inner, (uint16_t *)(void *)rounded);
+        multiply(p->kernels, true, count, columns, k, rounded, k, 1, panels, added ? added + at : NULL, y + at, y_row,
                  NULL);
     }
 }
 
-/* The part of y that a task computes begins as what is added, which is thus in the second-level cache. */
-static void begin_with_added(const row_product *p, size_t row, size_t rows, size_t column, size_t columns)
+/* added, as y, has rows of y_row reals. */
+static void multiply_part(const row_product *p, const row_part *part, const real *added, real *y, size_t y_row)
 {
-    for (size_t r = row; r < row + rows; r++)
-        memcpy(p->y + r * p->b->columns + column, p->added + r * p->b->columns + column, columns * sizeof *p->y);
+    for (size_t i = 0; i < p->b->inner; i += inner_step(p->b, p->bf16))
+        multiply_block(p, part, i, i > 0 ? y : added, y, y_row);
+}
+
+/* Some panels at a time, so that what is rounded is still in the caches. */
+static void multiply_and_round(const row_product *p, const row_part *part)
+{
+    enum { width = 4 * widest_panel };
+    size_t end = part->column + part->columns, row = brt_bf16_row(p->b->columns);
+    real y[largest_rows * width];
+    for (row_part some = *part; some.column < end; some.column += some.columns) {
+        some.columns = brt_min_size(width, end - some.column);
+        multiply_part(p, &some, NULL, y, width);
+        for (size_t r = 0; r < some.rows; r++)
+            p->kernels->to_bf16(some.columns, y + r * width, p->rounded + (some.row + r) * row + some.column);
+    }
 }
 
 static void row_task(void *context, size_t task, int thread)
 {
     const row_product *p = context;
-    const packed *b = p->b;
-    size_t row = task / p->column_parts * p->row_step, column = task % p->column_parts * p->column_step;
-    size_t rows = brt_min_size(p->row_step, p->rows - row), columns = brt_min_size(p->column_step, b->columns - column);
+    row_part part = {.row = task / p->column_parts * p->row_step, .column = task % p->column_parts * p->column_step};
+    size_t columns = p->b->columns, at = part.row * columns + part.column;
+    part.rows = brt_min_size(p->row_step, p->rows - part.row);
+    part.columns = brt_min_size(p->column_step, columns - part.column);
     (void)thread;
-    if (p->added && p->added != p->y)
-        begin_with_added(p, row, rows, column, columns);
-    for (size_t i = 0, step = inner_step(b, p->bf16); i < b->inner; i += step) {
-        size_t k = brt_min_size(step, b->inner - i);
-        const real *panels = b->data + block_offset(p->kernels, b, p->bf16, i) + column * packed_rows(p->bf16, k);
-        multiply_block(p, rows, columns, k, p->x + row * b->inner + i, panels, p->y + row * b->columns + column,
-                       p->added || i > 0);
-    }
+    if (p->rounded)
+        multiply_and_round(p, &part);
+    else
+        multiply_part(p, &part, p->added ? p->added + at : NULL, p->y + at, columns);
 }
 
-static void multiply_rows(const brt_matrix *matrix, product_kind kind, int threads, bool bf16, size_t rows,
-                          const real *x, const real *added, real *y)
+static void multiply_rows(int threads, row_product *p)
 {
-    row_product p = {.kernels = matrix->kernels,
-                     .b = &matrix->copies[bf16][kind],
-                     .bf16 = bf16,
-                     .rows = rows,
-                     .x = x,
-                     .added = added,
-                     .y = y};
-    if (rows == 0) /* of tokens that might have been chosen */
+    if (p->rows == 0) /* of tokens that might have been chosen */
         return;
-    cut(&p);
-    brt_parallel_for(threads, brt_ceil_div(rows, p.row_step) * p.column_parts, row_task, &p);
+    cut(p, threads);
+    brt_parallel_for(threads, brt_ceil_div(p->rows, p->row_step) * p->column_parts, row_task, p);
 }
 
-void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, const real *added,
-                        real *y)
+void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand x,
+                        const real *added, real *y)
 {
-    multiply_rows(matrix, x_weight_t, threads, bf16, rows, x, added, y);
+    multiply_rows(threads, &(row_product){.kernels = matrix->kernels,
+                                          .b = &matrix->copies[bf16][x_weight_t],
+                                          .bf16 = bf16,
+                                          .rows = rows,
+                                          .x = x,
+                                          .added = added,
+                                          .y = y});
 }
 
-void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy, real *dx,
+void brt_matrix_forward_rounded(const brt_matrix *matrix, int threads, size_t rows, const uint16_t *x, uint16_t *y)
+{
+    multiply_rows(threads, &(row_product){.kernels = matrix->kernels,
+                                          .b = &matrix->copies[true][x_weight_t],
+                                          .bf16 = true,
+                                          .rows = rows,
+                                          .x = {.bf16 = x},
+                                          .rounded = y});
+}
+
+void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy, real *dx,
                                bool accumulate)
 {
-    multiply_rows(matrix, dy_weight, threads, bf16, rows, dy, accumulate ? dx : NULL, dx);
+    multiply_rows(threads, &(row_product){.kernels = matrix->kernels,
+                                          .b = &matrix->copies[bf16][dy_weight],
+                                          .bf16 = bf16,
+                                          .rows = rows,
+                                          .x = dy,
+                                          .added = accumulate ? dx : NULL,
+                                          .y = dx});
 }
 
 /* ---- gradients of weights ------------------------------------------------------------------------------------ */
@@ -299,7 +347,7 @@ typedef struct weight_product {
     const brt_matrix *matrix;
     bool bf16;
     size_t rows, row_step, out_parts, in_parts;
-    const real *dy, *x;
+    brt_operand dy, x; /* [rows, out] and [rows, in] */
     real *dweight;
     real *room; /* [threads, room_size] */
 } weight_product;
@@ -334,12 +382,25 @@ static size_t part_begin(size_t columns, size_t panel, size_t parts, size_t i)
     return brt_min_size(columns, i * brt_ceil_div(columns, panel) / parts * panel);
 }
 
+/* The numbers from this row and column on; a row is of so many. */
+static brt_operand part_of(brt_operand x, size_t row, size_t columns, size_t column)
+{
+    return x.bf16 ? (brt_operand){.bf16 = x.bf16 + row * brt_bf16_row(columns) + column}
+                  : (brt_operand){.reals = x.reals + row * columns + column};
+}
+
 /* dweight[outs, ins] += dy[rows, outs]^T x[rows, ins]: what a task does at a time. */
 typedef struct gradient_part {
     size_t outs, ins, rows;
-    const real *dy, *x;
+    brt_operand dy, x;
     real *dweight;
 } gradient_part;
+
+static brt_ahead rows_ahead(brt_operand x, size_t columns, size_t rows)
+{
+    return x.bf16 ? (brt_ahead){(const real *)(const void *)x.bf16, brt_bf16_row(columns) / 2, rows}
+                  : (brt_ahead){x.reals, columns, rows};
+}
 
 /* What is fetched while panel j of x is multiplied with panel i of dy: first the next panel of x, then panel j of the
  * next rows of dy. */
@@ -347,9 +408,11 @@ static brt_ahead next_source(const weight_product *p, const gradient_part *part,
 {
     size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)p->matrix->kernels->panel_columns;
     if (i == 0)
-        return (brt_ahead){j + panel < part->ins ? part->x + j + panel : part->x + part->rows * in, in, part->rows};
+        return rows_ahead(j + panel < part->ins ? part_of(part->x, 0, in, j + panel)
+                                                : part_of(part->x, part->rows, in, 0),
+                          in, part->rows);
     if (i == panel && j < part->outs)
-        return (brt_ahead){part->dy + part->rows * out + j, out, part->rows};
+        return rows_ahead(part_of(part->dy, part->rows, out, j), out, part->rows);
     return (brt_ahead){0};
 }
 
@@ -362,15 +425,19 @@ static void multiply_panels(const weight_product *p, const gradient_part *part, 
     size_t outs = brt_min_size(panel, part->outs - i), ins = brt_min_size(panel, part->ins - j);
     size_t width = brt_panel_width(panel, (size_t)kernels->lanes, part->outs - i);
     real *dweight = part->dweight + i * in + j;
+    brt_operand source = part_of(part->x, 0, in, j);
     brt_ahead ahead = next_source(p, part, i, j);
     dy += i * k;
     if (i > 0)
-        multiply(kernels, p->bf16, outs, ins, k, dy, 1, width, x, dweight, in, true, &ahead);
+        multiply(kernels, p->bf16, outs, ins, k, dy, 1, width, x, dweight, dweight, in, &ahead);
+    else if (source.bf16)
+        kernels->pack_matmul_pairs(outs, ins, part->rows, as_const_pairs(dy), 1, width, source.bf16, brt_bf16_row(in),
+                                   as_pairs(x), dweight, dweight, in, &ahead);
     else if (p->bf16)
-        kernels->pack_matmul_bf16(outs, ins, part->rows, as_const_pairs(dy), 1, width, part->x + j, in, as_pairs(x),
-                                  dweight, in, true, &ahead);
+        kernels->pack_matmul_bf16(outs, ins, part->rows, as_const_pairs(dy), 1, width, source.reals, in, as_pairs(x),
+                                  dweight, dweight, in, &ahead);
     else
-        kernels->pack_matmul(outs, ins, part->rows, dy, 1, width, part->x + j, in, x, dweight, in, true, &ahead);
+        kernels->pack_matmul(outs, ins, part->rows, dy, 1, width, source.reals, in, x, dweight, dweight, in, &ahead);
 }
 
 static void gradient_task(void *context, size_t task, int thread)
@@ -388,18 +455,21 @@ static void gradient_task(void *context, size_t task, int thread)
         gradient_part part = {.outs = outs,
                               .ins = ins,
                               .rows = brt_min_size(p->row_step, p->rows - row),
-                              .dy = p->dy + row * out + first_out,
-                              .x = p->x + row * in + first_in,
+                              .dy = part_of(p->dy, row, out, first_out),
+                              .x = part_of(p->x, row, in, first_in),
                               .dweight = p->dweight + first_out * in + first_in};
-        pack(kernels, p->bf16, part.rows, part.outs, part.dy, out, 1, dy);
+        if (part.dy.bf16)
+            kernels->pack_pairs(part.rows, part.outs, part.dy.bf16, brt_bf16_row(out), as_pairs(dy));
+        else
+            pack(kernels, p->bf16, part.rows, part.outs, part.dy.reals, out, 1, dy);
         for (size_t j = 0; j < part.ins; j += panel)
             for (size_t i = 0; i < part.outs; i += panel)
                 multiply_panels(p, &part, i, j, dy, x);
     }
 }
 
-void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
-                                const real *x, real *dweight, real *room)
+void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy,
+                                brt_operand x, real *dweight, real *room)
 {
     weight_product p = {
         .matrix = matrix, .bf16 = bf16, .rows = rows, .dy = dy, .x = x, .dweight = dweight, .room = room};

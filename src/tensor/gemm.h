@@ -11,6 +11,8 @@
 #include "../base/status.h"
 #include "../kernels/kernels.h"
 
+#include <stdint.h>
+
 typedef struct brt_matrix brt_matrix;
 /* weight [out, in] stays the caller's: enabling and refreshing read it, products do not. The matrix can multiply once
  * it is enabled. */
@@ -29,15 +31,40 @@ size_t brt_matrix_enabling_bytes(const brt_matrix *matrix, bool bf16, bool gradi
 
 /* In bf16 (8 bits of exponent, 8 of precision) both operands of a product are rounded, and the sums are f32. */
 
+/* The rows of an operand: reals or, where the product is one of bf16, numbers rounded before. A row of those is of
+ * whole pairs: after an odd number of them stands a 0. */
+typedef struct brt_operand {
+    const real *reals;
+    const uint16_t *bf16; /* or NULL: reals */
+} brt_operand;
+
+/* What this memory holds. */
+static inline brt_operand brt_operand_in(const real *memory, bool bf16)
+{
+    return bf16 ? (brt_operand){.bf16 = (const uint16_t *)(const void *)memory} : (brt_operand){.reals = memory};
+}
+
+/* bf16 numbers of such a row. */
+static inline size_t brt_bf16_row(size_t numbers)
+{
+    return numbers + numbers % 2;
+}
+
+/* Rounds x[rows, columns] to such rows. */
+void brt_round_rows(const brt_kernels *kernels, size_t rows, size_t columns, const real *x, size_t x_stride,
+                    uint16_t *rounded);
+
 /* y[rows, out] = added + x[rows, in] weight^T. added may be y, or NULL: 0. */
-void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *x, const real *added,
-                        real *y);
+void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand x,
+                        const real *added, real *y);
+/* y[rows, out] = x[rows, in] weight^T, of rows in bf16 (brt_operand), rounded to bf16. */
+void brt_matrix_forward_rounded(const brt_matrix *matrix, int threads, size_t rows, const uint16_t *x, uint16_t *y);
 /* dx[rows, in] (+)= dy[rows, out] weight */
-void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy, real *dx,
+void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy, real *dx,
                                bool accumulate);
 /* dweight[out, in] += dy[rows, out]^T x[rows, in]; room is of brt_matrix_gradient_room reals. */
-void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
-                                const real *x, real *dweight, real *room);
+void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy,
+                                brt_operand x, real *dweight, real *room);
 size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads);
 
 #endif

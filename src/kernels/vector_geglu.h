@@ -1,0 +1,98 @@
+/* GEGLU with the exact error function, of floats or of bf16 numbers. */
+#ifndef BRT_KERNELS_VECTOR_GEGLU_H
+#define BRT_KERNELS_VECTOR_GEGLU_H
+
+#include "vector.h"
+#include "vector_math.h"
+#include "vector_pairs.h"
+#include "vector_stored.h"
+
+static inline vec normal_cumulative(vec g)
+{
+    return 0.5f + 0.5f * vec_erf(g * 0.70710678f);
+}
+
+static inline vec normal_density(vec g)
+{
+    return 0.39894228f * vec_exp(g * g * -0.5f);
+}
+
+static inline vec geglu(vec a, vec gate)
+{
+    return a * gate * normal_cumulative(gate);
+}
+
+typedef struct geglu_gradients {
+    vec y, da, dgate;
+} geglu_gradients;
+
+static inline geglu_gradients geglu_gradient(vec a, vec gate, vec d)
+{
+    vec cumulative = normal_cumulative(gate);
+    return (geglu_gradients){a * gate * cumulative, d * gate * cumulative,
+                             d * a * (cumulative + gate * normal_density(gate))};
+}
+
+static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
+{
+    for (size_t r = 0; r < rows; r++, h += 2 * inner, y += inner)
+        for (size_t i = 0; i < inner; i += lanes) {
+            size_t left = inner - i;
+            vec_store_upto(y + i, left, geglu(vec_load_upto(h + i, left), vec_load_upto(h + inner + i, left)));
+        }
+}
+
+static void geglu_backward(size_t rows, size_t inner, const real *h, const real *dy, real *dh, real *y)
+{
+    for (size_t r = 0; r < rows; r++, h += 2 * inner, dh += 2 * inner, dy += inner, y += inner)
+        for (size_t i = 0; i < inner; i += lanes) {
+            size_t left = inner - i;
+            vec a = vec_load_upto(h + i, left), gate = vec_load_upto(h + inner + i, left);
+            geglu_gradients g = geglu_gradient(a, gate, vec_load_upto(dy + i, left));
+            vec_store_upto(dh + i, left, g.da);
+            vec_store_upto(dh + inner + i, left, g.dgate);
+            vec_store_upto(y + i, left, g.y);
+        }
+}
+
+/* In bf16 two vectors are stored together; the second has nothing where `left` is at most one. */
+
+static inline vec second_widened(const uint16_t *p, size_t left)
+{
+    return left > lanes ? vec_widen_bf16_upto(p + lanes, left - lanes) : (vec){0};
+}
+
+static void geglu_forward_bf16(size_t rows, size_t inner, const uint16_t *h, uint16_t *y)
+{
+    for (size_t r = 0; r < rows; r++, h += 2 * inner, y += inner + inner % 2) {
+        for (size_t i = 0; i < inner; i += 2 * lanes) {
+            size_t left = inner - i;
+            const uint16_t *a = h + i, *gate = h + inner + i;
+            vec first = geglu(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left));
+            vec_store_bf16_upto(y + i, left, first, geglu(second_widened(a, left), second_widened(gate, left)));
+        }
+        if (inner % 2)
+            y[inner] = 0;
+    }
+}
+
+static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, const real *dy, uint16_t *dh, uint16_t *y)
+{
+    for (size_t r = 0; r < rows; r++, h += 2 * inner, dy += inner, dh += 2 * inner, y += inner + inner % 2) {
+        for (size_t i = 0; i < inner; i += 2 * lanes) {
+            size_t left = inner - i;
+            const uint16_t *a = h + i, *gate = h + inner + i;
+            vec second_dy = left > lanes ? vec_load_upto(dy + i + lanes, left - lanes) : (vec){0};
+            geglu_gradients g = geglu_gradient(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left),
+                                               vec_load_upto(dy + i, left));
+            geglu_gradients second = geglu_gradient(second_widened(a, left), second_widened(gate, left), second_dy);
+            vec_store_bf16_upto(dh + i, left, g.da, second.da);
+            vec_store_bf16_upto(dh + inner + i, left, g.dgate, second.dgate);
+            vec_store_bf16_upto(y + i, left, g.y, second.y);
+        }
+        if (inner % 2)
+            y[inner] = 0;
+    }
+}
+
+#endif
