@@ -28,15 +28,19 @@ static softmax_state start_softmax(size_t stride)
     return s;
 }
 
+/* A number in bf16 is what plain C has in f32, rounded; 0 is 0. */
+static void expect_bf16(const char *what, uint16_t got, float want)
+{
+    double value = (double)float_of((uint32_t)got << 16), exact = (double)want;
+    if (!(fabs(value - exact) <= 0x1.02p-8 * fabs(exact)))
+        fail_msg("%s: %s is %g, plain %g", fast->isa, what, value, exact);
+}
+
 static void expect_rounded(size_t keys, size_t stride, const uint16_t *got, const float *want)
 {
     for (size_t r = 0; r < softmax_rows; r++)
-        for (size_t j = 0; j < keys + keys % 2; j++) {
-            double value = (double)float_of((uint32_t)got[r * stride + j] << 16);
-            double exact = j < keys ? (double)want[r * stride + j] : 0;
-            if (!(fabs(value - exact) <= 0x1.01p-8 * exact))
-                fail_msg("%s: rounded softmax_step[%zu, %zu] is %g, plain %g", fast->isa, r, j, value, exact);
-        }
+        for (size_t j = 0; j < keys + keys % 2; j++)
+            expect_bf16("rounded softmax_step", got[r * stride + j], j < keys ? want[r * stride + j] : 0);
 }
 
 static void check_softmax_step_case(size_t keys, bool masked, bool round)
@@ -135,6 +139,40 @@ static void check_softmax_tile_backward(void)
         check_softmax_tile_backward_case(keys, true);
         check_softmax_tile_backward_case(keys, false);
     }
+}
+
+static void check_softmax_tile_backward_bf16_case(size_t rows, size_t keys, bool masked)
+{
+    enum { most_rows = 8 };
+    size_t stride = keys + 2 + keys % 2, visible[most_rows];
+    float *scores = make_random(rows * stride, -20, 20), *p = copy(rows * stride, scores);
+    float *dp = make_random(rows * stride, -1, 1), *ds = copy(rows * stride, dp);
+    float *maximum = make_random(rows, 15, 20), *log_sum = make_random(rows, 0, 5), *delta = make_random(rows, -1, 1);
+    float *p_pairs = make(most_rows / 2 * stride), *ds_pairs = make(most_rows / 2 * stride);
+    float *ds_rows = make(most_rows / 2 * stride);
+    const uint16_t *halves[] = {(uint16_t *)ds_rows, (uint16_t *)p_pairs, (uint16_t *)ds_pairs};
+    draw_visible(rows, keys, visible);
+    plain->softmax_tile_backward(rows, keys, 0.25f, masked ? visible : NULL, p, stride, maximum, log_sum, delta, ds,
+                                 stride);
+    fast->softmax_tile_backward_bf16(rows, keys, 0.25f, masked ? visible : NULL, scores, maximum, log_sum, delta, dp,
+                                     stride, (uint32_t *)p_pairs, (uint32_t *)ds_pairs, (uint16_t *)ds_rows);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < keys + keys % 2; j++) {
+            size_t at = r * stride + j, in_pair = 2 * (r / 2 * stride + j) + r % 2;
+            expect_bf16("ds of softmax_tile_backward_bf16", halves[0][at], j < keys ? ds[at] : 0);
+            expect_bf16("its p in pairs", halves[1][in_pair], j < keys ? p[at] : 0);
+            assert_int_equal(halves[2][in_pair], halves[0][at]);
+        }
+    free_buffers();
+}
+
+static void check_softmax_tile_backward_bf16(void)
+{
+    for EACH (keys, lengths)
+        for (size_t rows = 7; rows <= 8; rows++) {
+            check_softmax_tile_backward_bf16_case(rows, keys, true);
+            check_softmax_tile_backward_bf16_case(rows, keys, false);
+        }
 }
 
 /* The exponential of softmax through softmax_tile_backward: p = exp(score - maximum - log_sum). */

@@ -387,6 +387,15 @@ static work bench_drop(const brt_kernels *kernels, arrays *x)
     return passes_over(tile_rows * tile_keys, 2);
 }
 
+static work bench_softmax_tile_backward_bf16(const brt_kernels *kernels, arrays *x)
+{
+    uint32_t *pairs = (uint32_t *)(void *)x->c;
+    kernels->softmax_tile_backward_bf16(tile_rows, tile_keys, (real)0.125, NULL, x->a, x->d, x->d, x->d, x->b,
+                                        tile_keys, pairs, pairs + tile_rows / 2 * tile_keys,
+                                        (uint16_t *)(void *)x->e);
+    return passes_over(tile_rows * tile_keys, 3.5);
+}
+
 static work bench_softmax_tile_backward(const brt_kernels *kernels, arrays *x)
 {
     kernels->softmax_tile_backward(tile_rows, tile_keys, (real)0.125, NULL, x->a, tile_keys, x->d, x->d, x->d, x->b,

@@ -493,6 +493,22 @@ static void softmax_tile_backward(size_t rows, size_t keys, real scale, const si
     }
 }
 
+static void softmax_tile_backward_bf16(size_t rows, size_t keys, real scale, const size_t *visible, const real *scores,
+                                       const real *maximum, const real *log_sum, const real *delta, const real *dp,
+                                       size_t stride, uint32_t *p_pairs, uint32_t *ds_pairs, uint16_t *ds)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < keys + keys % 2; j++) {
+            size_t at = r * stride + j, pair = r / 2 * stride + j, half = r % 2 * 16;
+            real p = j < keys ? scores[at] : 0, gradient = j < keys ? dp[at] : 0;
+            size_t seen = j < seen_keys(visible, r, keys);
+            softmax_tile_backward(1, 1, scale, &seen, &p, 1, maximum + r, log_sum + r, delta + r, &gradient, 1);
+            ds[at] = (uint16_t)bf16_of(gradient);
+            p_pairs[pair] = (half ? p_pairs[pair] : 0) | bf16_of(p) << half;
+            ds_pairs[pair] = (half ? ds_pairs[pair] : 0) | bf16_of(gradient) << half;
+        }
+}
+
 /* ---- cross entropy ----------------------------------------------------------------------------------------------- */
 
 static real cross_entropy_row(size_t classes, size_t target, bool gradient, real weight, real *logits)

@@ -211,6 +211,83 @@ static void softmax_tile_backward(size_t rows, size_t keys, real factor, const s
     }
 }
 
+/* The same for a pair of rows with results in bf16. */
+typedef struct softmax_pair {
+    float factor;
+    const float *scores, *dp;                   /* of two rows */
+    float maximum[2], binary_log_sum[2], delta[2];
+    size_t stride;
+    uint32_t *p_pairs, *ds_pairs;
+    uint16_t *ds;
+} softmax_pair;
+
+/* p and ds of a vector of one of the rows, of which `left` keys are seen; 0 beyond them. */
+static inline __attribute__((always_inline)) void softmax_vector(const softmax_pair *s, size_t row, size_t j,
+                                                                 size_t left, vec *p, vec *ds)
+{
+    const float *scores = s->scores + row * s->stride + j, *dp = s->dp + row * s->stride + j;
+    vec score = vec_load_upto(scores, left) - s->maximum[row];
+    *p = vec_zero_beyond(left, vec_exp2(log2_e * s->factor * score - s->binary_log_sum[row]));
+    *ds = s->factor * *p * (vec_load_upto(dp, left) - s->delta[row]);
+}
+
+/* Two vectors from key j on, to be stored up to `count`; the rows see left[0] and left[1] keys from there on. */
+static inline __attribute__((always_inline)) void softmax_pair_step(const softmax_pair *s, size_t j, size_t count,
+                                                                    const size_t *left)
+{
+    vec p[2][2], ds[2][2];
+#pragma GCC unroll 2
+    for (size_t r = 0; r < 2; r++)
+#pragma GCC unroll 2
+        for (size_t v = 0; v < 2; v++) {
+            p[r][v] = ds[r][v] = (vec){0};
+            if (left[r] > v * lanes)
+                softmax_vector(s, r, j + v * lanes, left[r] - v * lanes, &p[r][v], &ds[r][v]);
+        }
+#pragma GCC unroll 2
+    for (size_t v = 0; v < 2; v++)
+        if (count > v * lanes) {
+            size_t at = j + v * lanes, here = count - v * lanes;
+            vec_store_upto((float *)(void *)(s->p_pairs + at), here, (vec)vec_pair(p[0][v], p[1][v]));
+            vec_store_upto((float *)(void *)(s->ds_pairs + at), here, (vec)vec_pair(ds[0][v], ds[1][v]));
+        }
+    vec_store_bf16_upto(s->ds + j, count, ds[0][0], ds[0][1]);
+    vec_store_bf16_upto(s->ds + s->stride + j, count, ds[1][0], ds[1][1]);
+}
+
+static void softmax_pair_backward(const softmax_pair *s, size_t count, const size_t *seen)
+{
+    static const size_t whole[] = {2 * lanes, 2 * lanes};
+    size_t j = 0, least = seen[0] < seen[1] ? seen[0] : seen[1];
+    for (; j + 2 * lanes <= least; j += 2 * lanes)
+        softmax_pair_step(s, j, 2 * lanes, whole);
+    for (; j < count; j += 2 * lanes) {
+        size_t left[] = {seen[0] > j ? seen[0] - j : 0, seen[1] > j ? seen[1] - j : 0};
+        softmax_pair_step(s, j, count - j, left);
+    }
+}
+
+static void softmax_tile_backward_bf16(size_t rows, size_t keys, real factor, const size_t *visible, const real *scores,
+                                       const real *maximum, const real *log_sum, const real *delta, const real *dp,
+                                       size_t stride, uint32_t *p_pairs, uint32_t *ds_pairs, uint16_t *ds)
+{
+    for (size_t r = 0; r < rows; r += 2) {
+        size_t second = r + 1 < rows ? r + 1 : r;
+        size_t seen[] = {seen_keys(visible, r, keys), second > r ? seen_keys(visible, second, keys) : 0};
+        softmax_pair s = {.factor = factor,
+                          .scores = scores + r * stride,
+                          .dp = dp + r * stride,
+                          .maximum = {maximum[r], maximum[second]},
+                          .binary_log_sum = {log2_e * log_sum[r], log2_e * log_sum[second]},
+                          .delta = {delta[r], delta[second]},
+                          .stride = stride,
+                          .p_pairs = p_pairs + r / 2 * stride,
+                          .ds_pairs = ds_pairs + r / 2 * stride,
+                          .ds = ds + r * stride};
+        softmax_pair_backward(&s, keys + keys % 2, seen);
+    }
+}
+
 /* ---- cross entropy ----------------------------------------------------------------------------------------------- */
 
 static float cross_entropy_row(size_t classes, size_t target, bool gradient, float weight, float *logits)

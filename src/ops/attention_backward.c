@@ -21,7 +21,8 @@ typedef struct group {
     size_t batch_row, index;
     real *dkey, *dvalue;             /* [key_rows, width] */
     real *dbias;                     /* [heads, span] or NULL */
-    real *scores, *dscores, *room;   /* [row_tile, key_tile], and room for the products */
+    real *scores, *dscores;          /* [row_tile, key_tile] */
+    real *weights_room;              /* for three tiles of rounded weights */
     real *rows_room;                 /* [together, rows_reals] */
     backward_rows rows[together];
     size_t count;
@@ -42,7 +43,7 @@ static size_t rows_reals(const attention *a)
 
 static size_t scratch_reals(const attention *a)
 {
-    size_t backward = 2 * row_tile * key_tile + brt_weights_reals(&a->tiles) + together * rows_reals(a);
+    size_t backward = 2 * row_tile * key_tile + 3 * brt_weights_reals(&a->tiles) + together * rows_reals(a);
     return brt_max_size(backward, brt_prepare_scratch(a));
 }
 
@@ -94,6 +95,42 @@ static void add_bias_gradient(const attention_job *j, const tile *t, const key_r
 
 /* ---- a tile of rows and a tile of keys -------------------------------------------------------------------- */
 
+/* The softmax's weights p and the scores' gradients ds, as the products take them. */
+typedef struct tile_weights {
+    const real *p, *ds;     /* for brt_add_transposed */
+    const real *ds_by_rows; /* for brt_add_weighted */
+} tile_weights;
+
+/* In bf16, where nothing else reads p and ds: they are rounded at once. */
+static tile_weights round_at_once(const attention_job *j, const group *g, const backward_rows *r, const key_range *keys,
+                                  const size_t *seen)
+{
+    const attention *a = j->a;
+    size_t room = brt_weights_reals(&a->tiles), row = row_index(a, &r->t);
+    real *p = g->weights_room, *ds = p + room, *ds_by_rows = ds + room;
+    j->kernels->softmax_tile_backward_bf16(r->t.count, keys->count, a->how.scale, seen, g->scores, j->maximum + row,
+                                           j->log_sum + row, r->delta, g->dscores, key_tile, brt_paired(&a->tiles, p),
+                                           brt_paired(&a->tiles, ds), brt_rounded(&a->tiles, ds_by_rows));
+    return (tile_weights){p, ds, ds_by_rows};
+}
+
+static tile_weights take_weights(const attention_job *j, const group *g, const backward_rows *r, const key_range *keys,
+                                 const size_t *seen)
+{
+    const attention *a = j->a;
+    const tile *t = &r->t;
+    size_t room = brt_weights_reals(&a->tiles), row = row_index(a, t);
+    j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, seen, g->scores, key_tile, j->maximum + row,
+                                      j->log_sum + row, r->delta, g->dscores, key_tile);
+    if (g->dbias)
+        add_bias_gradient(j, t, keys, g->dscores, g->dbias);
+    brt_drop_weights(j, t, keys, g->scores);
+    return (tile_weights){
+        brt_pair_weights(&a->tiles, t->count, keys->count, g->scores, g->weights_room),
+        brt_pair_weights(&a->tiles, t->count, keys->count, g->dscores, g->weights_room + room),
+        brt_round_weights(&a->tiles, t->count, keys->count, g->dscores, g->weights_room + 2 * room)};
+}
+
 static void backward_keys(const attention_job *j, const group *g, backward_rows *r, const key_range *keys)
 {
     const attention *a = j->a;
@@ -109,16 +146,11 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
         replace_delta_of_one_key(a, t, g->dscores, r->delta);
     if (keys->index == first_index(a, t))
         take_log_sum_gradient(j, t, r->delta);
-    j->kernels->softmax_tile_backward(t->count, keys->count, a->how.scale, seen, g->scores, key_tile,
-                                      j->maximum + row_index(a, t), j->log_sum + row_index(a, t), r->delta, g->dscores,
-                                      key_tile);
-    if (g->dbias)
-        add_bias_gradient(j, t, keys, g->dscores, g->dbias);
-    brt_drop_weights(j, t, keys, g->scores);
-    brt_add_transposed(&a->tiles, keys->count, seen, g->scores, &r->dout, g->dvalue + at, g->room);
-    brt_add_transposed(&a->tiles, keys->count, seen, g->dscores, &r->query, g->dkey + at, g->room);
-    const real *dweights = brt_round_weights(&a->tiles, t->count, keys->count, g->dscores, g->room);
-    brt_add_weighted(&a->tiles, t->count, keys->count, seen, dweights,
+    bool at_once = a->tiles.bf16 && !g->dbias && a->how.dropout.rate == 0;
+    tile_weights w = (at_once ? round_at_once : take_weights)(j, g, r, keys, seen);
+    brt_add_transposed(&a->tiles, keys->count, seen, w.p, &r->dout, g->dvalue + at);
+    brt_add_transposed(&a->tiles, keys->count, seen, w.ds, &r->query, g->dkey + at);
+    brt_add_weighted(&a->tiles, t->count, keys->count, seen, w.ds_by_rows,
                      j->keys_right + brt_right_index(a, t->batch_row, keys->index), r->dquery);
 }
 
@@ -192,8 +224,8 @@ static void backward_task(void *context, size_t task, int thread)
     g.dvalue = j->partial_dvalue + part * keys;
     g.scores = j->scratch + (size_t)thread * j->scratch_count;
     g.dscores = g.scores + row_tile * key_tile;
-    g.room = g.dscores + row_tile * key_tile;
-    g.rows_room = g.room + brt_weights_reals(&a->tiles);
+    g.weights_room = g.dscores + row_tile * key_tile;
+    g.rows_room = g.weights_room + 3 * brt_weights_reals(&a->tiles);
     if (j->dbias) {
         g.dbias = j->partial_dbias + part * biases;
         memset(g.dbias, 0, biases * sizeof(real));

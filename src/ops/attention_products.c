@@ -191,6 +191,19 @@ const real *brt_round_weights(const brt_tiles *tiles, size_t rows, size_t keys, 
     return room;
 }
 
+uint32_t *brt_paired(const brt_tiles *tiles, real *room)
+{
+    return tiles->bf16 ? as_pairs(room) : NULL;
+}
+
+const real *brt_pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, real *room)
+{
+    if (!tiles->bf16)
+        return weights;
+    tiles->kernels->pair_rows(rows, keys, weights, BRT_KEY_TILE, as_pairs(room), BRT_KEY_TILE);
+    return room;
+}
+
 void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const size_t *visible, const real *weights,
                       const real *right, real *out)
 {
@@ -209,12 +222,10 @@ void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const si
 }
 
 void brt_add_transposed(const brt_tiles *tiles, size_t keys, const size_t *visible, const real *weights,
-                        const brt_rows *x, real *out, real *room)
+                        const brt_rows *x, real *out)
 {
     size_t width = tiles->width, part, end;
-    const uint32_t *pairs = as_const_pairs(room);
-    if (tiles->bf16)
-        tiles->kernels->pair_rows(x->count, keys, weights, BRT_KEY_TILE, as_pairs(room), BRT_KEY_TILE);
+    const uint32_t *pairs = as_const_pairs(weights);
     for (size_t k = 0; k < keys; k += part, out += part * width) {
         part = strip_of(visible, keys, k);
         size_t first = first_seeing(visible, x->count, k, &end), rows = end - first;

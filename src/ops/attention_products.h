@@ -58,17 +58,21 @@ void brt_tiles_right(const brt_tiles *tiles, size_t keys, const real *x, real *r
 /* scores = x . key for each row and the keys that it sees; the rest is garbage. */
 void brt_scores(const brt_tiles *tiles, const brt_rows *x, size_t keys, const size_t *visible, const real *transposed,
                 real *scores);
-/* Reals of room that rounding weights takes, here and in brt_add_transposed. */
+/* Reals of room that rounding weights takes, in either way. */
 size_t brt_weights_reals(const brt_tiles *tiles);
 /* The room for rounded weights, rows of BRT_KEY_TILE; NULL in f32. */
 uint16_t *brt_rounded(const brt_tiles *tiles, real *room);
 /* Weights for brt_add_weighted: the same in f32; in bf16 rounded in the room, after the last of an odd number 0. */
 const real *brt_round_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, real *room);
+/* The room for pairs of rows of them, rows of BRT_KEY_TILE pairs; NULL in f32. */
+uint32_t *brt_paired(const brt_tiles *tiles, real *room);
+/* Weights for brt_add_transposed: the same in f32; in bf16 rounded in the room, rows paired. */
+const real *brt_pair_weights(const brt_tiles *tiles, size_t rows, size_t keys, const real *weights, real *room);
 /* out [rows, width] += sum over keys of weight * key */
 void brt_add_weighted(const brt_tiles *tiles, size_t rows, size_t keys, const size_t *visible, const real *weights,
                       const real *right, real *out);
-/* out [keys, width] += sum over rows of weight * row; weights in f32 */
+/* out [keys, width] += sum over rows of weight * row */
 void brt_add_transposed(const brt_tiles *tiles, size_t keys, const size_t *visible, const real *weights,
-                        const brt_rows *x, real *out, real *room);
+                        const brt_rows *x, real *out);
 
 #endif
