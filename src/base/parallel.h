@@ -1,6 +1,6 @@
-/* Work cut into tasks. The cut depends on shapes only, never on the number of threads, and tasks write to
- * disjoint places (or to partial sums that are then combined in task order): results are bit-identical for
- * any thread count. A task cannot fail. */
+/* Work cut into tasks, which write to disjoint places, or to partial sums that are then combined in task order. Where
+ * results depend on the cut it depends on shapes only, never on the number of threads: they are bit-identical for any
+ * thread count. A task cannot fail. */
 #ifndef BRT_BASE_PARALLEL_H
 #define BRT_BASE_PARALLEL_H
 

@@ -2,8 +2,8 @@
  * in panels (kernels/packed.h): one copy is for the forward product, one for the gradient of its input, each in f32 or
  * bf16. Only what somebody asks for is made.
  *
- * Products are cut into tasks by shape alone, and an element of a product is the same sequence of multiply-adds
- * whatever the number of rows: results are bit-identical for any number of threads, and for any split of the rows. */
+ * An element of a product is the same sequence of multiply-adds however the product is cut into tasks: results are
+ * bit-identical for any number of threads, and for any split of the rows. */
 #ifndef BRT_TENSOR_GEMM_H
 #define BRT_TENSOR_GEMM_H
 
