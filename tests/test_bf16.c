@@ -103,6 +103,33 @@ static void same_for_any_threads_and_recomputed(void **state)
     }
 }
 
+/* More rows than the feed-forward keeps z of at once, and tasks for several threads. */
+static void many_rows_in_tasks(void **state)
+{
+    (void)state;
+    skip_without_bf16();
+    enum { many = 60 };
+    outcome of[4];
+    for (int i = 0; i < 4; i++) {
+        brt_model *model = make_model(medium_model);
+        brt_trainer_options options = options_of(i < 3 ? "bf16" : "f32", i + 1, false);
+        options.rows = many;
+        brt_trainer *trainer = open_trainer(model, &options);
+        batch b = make_batch(model, many, 4 * config_of(model, "block_width"), 9);
+        of[i].loss = run_segment(trainer, &b);
+        of[i].gradients = read_all(model, trainer);
+        if (i > 0 && i < 3)
+            assert_true(of[i].loss == of[0].loss && same_all(model, of[i].gradients, of[0].gradients));
+        if (i == 3)
+            assert_true(distance(of[0].gradients, of[3].gradients, parameter_total(model)) < 0.02);
+        close_batch(&b);
+        brt_trainer_close(trainer);
+        brt_model_close(model);
+    }
+    for (int i = 0; i < 4; i++)
+        free(of[i].gradients);
+}
+
 /* What is kept for the backward pass, and the packed weights. */
 static void takes_less_memory(void **state)
 {
@@ -179,6 +206,7 @@ int main(void)
         cmocka_unit_test(takes_less_memory),
         cmocka_unit_test(streams_read_what_was_trained),
         cmocka_unit_test(unknown_types_are_refused),
+        cmocka_unit_test(many_rows_in_tasks),
     };
     return cmocka_run_group_tests_name("bf16", tests, enter_scratch, leave_scratch);
 }

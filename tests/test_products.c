@@ -1,0 +1,119 @@
+/* Products with weights, of operands that are rounded to bf16 before or on the way. */
+#include "normal_draws.h"
+
+#include "tensor/gemm.h"
+
+#include <string.h>
+
+/* A weight of several blocks of panels, whose last rows and columns are odd. */
+enum { rows = 70, outs = 150, ins = 3101 };
+
+typedef struct operands {
+    float *weight, *x, *dy;
+    uint16_t *rounded_x, *rounded_dy;
+} operands;
+
+static operands draw_operands(const brt_kernels *kernels)
+{
+    operands o = {.weight = draw(outs * ins, 0, 1), .x = draw(rows * ins, 1, 1), .dy = draw(rows * outs, 2, 1)};
+    o.rounded_x = make(rows * brt_bf16_row(ins) * sizeof *o.rounded_x);
+    o.rounded_dy = make(rows * brt_bf16_row(outs) * sizeof *o.rounded_dy);
+    brt_round_rows(kernels, rows, ins, o.x, ins, o.rounded_x);
+    brt_round_rows(kernels, rows, outs, o.dy, outs, o.rounded_dy);
+    return o;
+}
+
+static void close_operands(operands *o)
+{
+    free(o->weight);
+    free(o->x);
+    free(o->dy);
+    free(o->rounded_x);
+    free(o->rounded_dy);
+}
+
+typedef struct products {
+    float y[rows * outs], dx[rows * ins], dweight[outs * ins];
+    uint16_t rounded_y[rows * outs];
+} products;
+
+static products *multiply(const brt_matrix *matrix, const operands *o, int threads, bool rounded_before)
+{
+    products *p = make(sizeof *p);
+    float *room = make(brt_matrix_gradient_room(matrix, threads) * sizeof *room);
+    brt_operand x = {.reals = o->x}, dy = {.reals = o->dy};
+    if (rounded_before) {
+        x = (brt_operand){.bf16 = o->rounded_x};
+        dy = (brt_operand){.bf16 = o->rounded_dy};
+    }
+    brt_matrix_forward(matrix, threads, true, rows, x, NULL, p->y);
+    brt_matrix_forward_rounded(matrix, threads, rows, o->rounded_x, p->rounded_y);
+    brt_matrix_input_gradient(matrix, threads, true, rows, dy, p->dx, false);
+    brt_matrix_weight_gradient(matrix, threads, true, rows, dy, x, p->dweight, room);
+    free(room);
+    return p;
+}
+
+static brt_matrix *open_matrix(const brt_kernels *kernels, const float *weight, bool bf16)
+{
+    brt_matrix *matrix;
+    assert_int_equal(brt_matrix_create(&matrix, kernels, outs, ins, weight), BRT_OK);
+    assert_int_equal(brt_matrix_enable(matrix, bf16, true), BRT_OK);
+    return matrix;
+}
+
+/* Products have the same bits whenever their operands are rounded, and by any number of threads; a result in bf16 is
+ * the one in f32, rounded. */
+static void rows_may_be_rounded_before(void **state)
+{
+    const brt_kernels *kernels;
+    (void)state;
+    assert_int_equal(brt_kernels_select(&kernels), BRT_OK);
+    if (!brt_kernels_have_bf16(kernels))
+        skip();
+    operands o = draw_operands(kernels);
+    brt_matrix *matrix = open_matrix(kernels, o.weight, true);
+    products *first = multiply(matrix, &o, 1, false);
+    uint16_t *rounded = make(sizeof first->rounded_y);
+    brt_round_rows(kernels, rows, outs, first->y, outs, rounded);
+    assert_memory_equal(first->rounded_y, rounded, sizeof first->rounded_y);
+    for (int threads = 1; threads <= 3; threads++) {
+        products *other = multiply(matrix, &o, threads, true);
+        assert_memory_equal(other, first, sizeof *first);
+        free(other);
+    }
+    brt_matrix_close(matrix);
+    close_operands(&o);
+    free(rounded);
+    free(first);
+}
+
+/* What is added may be elsewhere or in the result's place. */
+static void adds_from_anywhere(void **state)
+{
+    const brt_kernels *kernels;
+    (void)state;
+    assert_int_equal(brt_kernels_select(&kernels), BRT_OK);
+    operands o = draw_operands(kernels);
+    brt_matrix *matrix = open_matrix(kernels, o.weight, false);
+    float *added = draw(rows * outs, 3, 1), *y = make(rows * outs * sizeof *y);
+    float *in_place = make(rows * outs * sizeof *y);
+    memcpy(in_place, added, rows * outs * sizeof *y);
+    brt_matrix_forward(matrix, 2, false, rows, (brt_operand){.reals = o.x}, added, y);
+    brt_matrix_forward(matrix, 1, false, rows, (brt_operand){.reals = o.x}, in_place, in_place);
+    assert_memory_equal(y, in_place, rows * outs * sizeof *y);
+    brt_matrix_close(matrix);
+    close_operands(&o);
+    free(added);
+    free(y);
+    free(in_place);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_may_be_rounded_before),
+        cmocka_unit_test(adds_from_anywhere),
+    };
+    return cmocka_run_group_tests_name("products", tests, NULL, NULL);
+}
