@@ -133,8 +133,8 @@ static inline __attribute__((always_inline)) vec load_unpacked(packing to, size_
         return vec_load(b + v * lanes);
     if (to.from == rows_to_pair)
         return (vec)vec_pair(vec_load(b + v * lanes), second ? vec_load(b + b_row + v * lanes) : (vec){0});
-    return (vec)vec_interleave((const uint16_t *)(const void *)b + v * lanes,
-                               second ? (const uint16_t *)(const void *)(b + b_row) + v * lanes : NULL);
+    const uint16_t *row = (const uint16_t *)(const void *)b + v * lanes;
+    return (vec)vec_interleave_upto(row, second ? row + 2 * b_row : NULL, lanes);
 }
 
 /* The first `rows` rows of the product, vectors * lanes columns, where c has only the first `last` columns of the last

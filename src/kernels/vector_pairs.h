@@ -72,12 +72,6 @@ static void to_bf16(size_t n, const real *x, uint16_t *y)
 }
 
 /* Lane by lane, `first` in the lower halves; second NULL: 0 */
-static inline uvec vec_interleave(const uint16_t *first, const uint16_t *second)
-{
-    uvec low = (uvec)vec_widen_bf16(first) >> 16;
-    return second ? low | (uvec)vec_widen_bf16(second) : low;
-}
-
 static inline uvec vec_interleave_upto(const uint16_t *first, const uint16_t *second, size_t left)
 {
     uvec low = (uvec)vec_widen_bf16_upto(first, left) >> 16;

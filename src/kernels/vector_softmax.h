@@ -184,13 +184,24 @@ static void drop(size_t rows, size_t count, const brt_mask *mask, uint32_t first
         }
 }
 
-/* p and ds of up to a vector's length of a row. */
-static inline __attribute__((always_inline)) void softmax_backward(size_t left, float factor, float maximum,
-                                                                   float log_sum, float delta, float *scores, float *dp)
+/* p, and ds in the place of dp. */
+static inline __attribute__((always_inline)) vec softmax_gradient(float factor, float maximum, float binary_log_sum,
+                                                                  float delta, vec score, vec *dp)
 {
-    vec p = vec_exp2(log2_e * factor * (vec_load_upto(scores, left) - maximum) - log_sum);
-    vec_store_upto(scores, left, p);
-    vec_store_upto(dp, left, factor * p * (vec_load_upto(dp, left) - delta));
+    vec p = vec_exp2(log2_e * factor * (score - maximum) - binary_log_sum);
+    *dp = factor * p * (*dp - delta);
+    return p;
+}
+
+/* The same of up to a vector's length of a row. */
+static inline __attribute__((always_inline)) void softmax_backward(size_t left, float factor, float maximum,
+                                                                   float binary_log_sum, float delta, float *scores,
+                                                                   float *dp)
+{
+    vec ds = vec_load_upto(dp, left);
+    vec_store_upto(scores, left,
+                   softmax_gradient(factor, maximum, binary_log_sum, delta, vec_load_upto(scores, left), &ds));
+    vec_store_upto(dp, left, ds);
 }
 
 static void softmax_tile_backward(size_t rows, size_t keys, real factor, const size_t *visible, real *scores,
@@ -225,10 +236,12 @@ typedef struct softmax_pair {
 static inline __attribute__((always_inline)) void softmax_vector(const softmax_pair *s, size_t row, size_t j,
                                                                  size_t left, vec *p, vec *ds)
 {
-    const float *scores = s->scores + row * s->stride + j, *dp = s->dp + row * s->stride + j;
-    vec score = vec_load_upto(scores, left) - s->maximum[row];
-    *p = vec_zero_beyond(left, vec_exp2(log2_e * s->factor * score - s->binary_log_sum[row]));
-    *ds = s->factor * *p * (vec_load_upto(dp, left) - s->delta[row]);
+    size_t at = row * s->stride + j;
+    *ds = vec_load_upto(s->dp + at, left);
+    *p = softmax_gradient(s->factor, s->maximum[row], s->binary_log_sum[row], s->delta[row],
+                          vec_load_upto(s->scores + at, left), ds);
+    *p = vec_zero_beyond(left, *p);
+    *ds = vec_zero_beyond(left, *ds);
 }
 
 /* Two vectors from key j on, to be stored up to `count`; the rows see left[0] and left[1] keys from there on. */

@@ -195,7 +195,6 @@ static void backward_task(void *context, size_t task, int thread)
 {
     const pass *p = context;
     const feed_forward *how = p->node->attributes;
-    bool bf16 = brt_tape_has_bf16(p->tape);
     part of = part_of_pass(p, task);
     const real *dy = p->node->out[y_output]->gradient + of.first * how->dim;
     real *h = p->node->out[kept_output]->data + of.first * h_row(how);
@@ -203,10 +202,11 @@ static void backward_task(void *context, size_t task, int thread)
     real *dz = how->rounds ? p->room + (size_t)thread * backward_room(how) : z;
     middle m = middle_of(p, &of, h, z);
     m.dz = dz;
-    brt_matrix_input_gradient(how->out.matrix, of.threads, bf16, of.rows, brt_operand_in(dy, false), dz, false);
+    brt_matrix_input_gradient(how->out.matrix, of.threads, how->rounds, of.rows, brt_operand_in(dy, false), dz,
+                              false);
     run_middle(of.threads, gate_backward_task, &m);
     if (p->dx)
-        brt_matrix_input_gradient(how->in.matrix, of.threads, bf16, of.rows, brt_operand_in(h, how->rounds),
+        brt_matrix_input_gradient(how->in.matrix, of.threads, how->rounds, of.rows, brt_operand_in(h, how->rounds),
                                   p->dx + of.first * how->dim, p->dx_accumulates);
 }
 
@@ -229,14 +229,13 @@ static void weights_backward(const pass *p, real *din, real *dout, real *room)
 {
     const feed_forward *how = p->node->attributes;
     int threads = brt_tape_threads(p->tape);
-    bool bf16 = brt_tape_has_bf16(p->tape);
     size_t at = p->first * how->dim;
     if (dout)
-        brt_matrix_weight_gradient(how->out.matrix, threads, bf16, p->rows,
+        brt_matrix_weight_gradient(how->out.matrix, threads, how->rounds, p->rows,
                                    brt_operand_in(p->node->out[y_output]->gradient + at, false),
                                    brt_operand_in(p->z, how->rounds), dout, room);
     if (din)
-        brt_matrix_weight_gradient(how->in.matrix, threads, bf16, p->rows,
+        brt_matrix_weight_gradient(how->in.matrix, threads, how->rounds, p->rows,
                                    brt_operand_in(p->node->out[kept_output]->data + p->first * h_row(how), how->rounds),
                                    brt_operand_in(p->node->in[x_input]->data + at, false), din, room);
 }

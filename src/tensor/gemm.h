@@ -57,7 +57,7 @@ void brt_round_rows(const brt_kernels *kernels, size_t rows, size_t columns, con
 /* y[rows, out] = added + x[rows, in] weight^T. added may be y, or NULL: 0. */
 void brt_matrix_forward(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand x,
                         const real *added, real *y);
-/* y[rows, out] = x[rows, in] weight^T, of rows in bf16 (brt_operand), rounded to bf16. */
+/* y[rows, out] = x[rows, in] weight^T, both with rows of bf16 as brt_operand has them; out is even. */
 void brt_matrix_forward_rounded(const brt_matrix *matrix, int threads, size_t rows, const uint16_t *x, uint16_t *y);
 /* dx[rows, in] (+)= dy[rows, out] weight */
 void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy, real *dx,
