@@ -80,27 +80,6 @@ static void check_pack_bf16(void)
         }
 }
 
-static void check_pack_pairs(void)
-{
-    for EACH (k, panel_depths)
-        for EACH (n, panel_widths) {
-            size_t pairs = (k + 1) / 2, b_row = n + 3;
-            float *b = make_random((k + 2) * b_row, -1, 1);
-            uint16_t *rounded = (uint16_t *)make(k * b_row);
-            float *panels = make(panels_size(pairs, n)), *want = make(panels_size(pairs, n));
-            memset(panels, 0, panels_size(pairs, n) * sizeof *panels);
-            memset(want, 0, panels_size(pairs, n) * sizeof *want);
-            plain->to_bf16(k * b_row, b, rounded);
-            fast->pack_pairs(k, n, rounded, b_row, (uint32_t *)panels);
-            fast->pack_bf16(k, n, b, b_row, 1, (uint32_t *)want);
-            for (size_t p = 0; p < pairs; p++)
-                for (size_t j = 0; j < n; j++)
-                    expect_same("pack_pairs", 1, panels + panel_index(pairs, n, p, j),
-                                want + panel_index(pairs, n, p, j));
-            free_buffers();
-        }
-}
-
 /* What is added lies elsewhere or is c itself: one row alone has the same bits, and so has the sum over k in two
  * parts. */
 static void check_matmul_packed_case(size_t m, size_t n, size_t k, bool transposed, bool accumulate)
@@ -194,48 +173,32 @@ static void check_pack_matmul(void)
                 }
 }
 
-/* Of floats, or of numbers rounded before. */
-static void check_pack_matmul_in_bf16(size_t m, size_t n, size_t k, bool rounded_before, bool accumulate)
+static void check_pack_matmul_bf16_case(size_t m, size_t n, size_t k, bool accumulate)
 {
-    size_t b_row = n + 2 - n % 2, c_row = n + 2, pairs = (k + 1) / 2;
-    uint32_t *a = make_pairs(m * pairs);
-    uint16_t *rounded = (uint16_t *)make(k * b_row);
-    float *b = make_random(k * b_row, -1, 1), *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c);
+    size_t b_row = n + 1, c_row = n + 2;
+    uint32_t *a = make_pairs(m * k), *b = make_pairs(k * b_row);
+    float *c = make_random(m * c_row, -1, 1), *want = copy(m * c_row, c);
     float *added = accumulate ? copy(m * c_row, c) : NULL;
-    float *panel = make(panels_size(pairs, n)), *packed = make(panels_size(pairs, n));
-    memset(panel, 0, panels_size(pairs, n) * sizeof *panel);
-    memset(packed, 0, panels_size(pairs, n) * sizeof *packed);
-    plain->to_bf16(k * b_row, b, rounded);
-    fast->pack_bf16(k, n, b, b_row, 1, (uint32_t *)packed);
-    fast->matmul_packed_bf16(m, n, pairs, a, 1, m, (uint32_t *)packed, added, want, c_row, NULL);
-    if (rounded_before)
-        fast->pack_matmul_pairs(m, n, k, a, 1, m, rounded, b_row, (uint32_t *)panel, added, c, c_row, NULL);
-    else
-        fast->pack_matmul_bf16(m, n, k, a, 1, m, b, b_row, (uint32_t *)panel, added, c, c_row, NULL);
-    expect_same(rounded_before ? "pack_matmul_pairs" : "pack_matmul_bf16", m * c_row, c, want);
-    expect_same("its panel", panels_size(pairs, n), panel, packed);
+    float *panel = make(panels_size(k, n)), *packed = make(panels_size(k, n));
+    memset(panel, 0, panels_size(k, n) * sizeof *panel);
+    memset(packed, 0, panels_size(k, n) * sizeof *packed);
+    fast->pack(k, n, (float *)b, b_row, 1, packed);
+    fast->matmul_packed_bf16(m, n, k, a, 1, m, (uint32_t *)packed, added, want, c_row, NULL);
+    fast->pack_matmul_bf16(m, n, k, a, 1, m, b, b_row, (uint32_t *)panel, added, c, c_row, NULL);
+    expect_same("pack_matmul_bf16", m * c_row, c, want);
+    expect_same("pack_matmul_bf16's panel", panels_size(k, n), panel, packed);
     free_buffers();
 }
 
-static void check_pack_matmul_cases_in_bf16(bool rounded_before)
+static void check_pack_matmul_bf16(void)
 {
     for EACH (m, panel_rows)
         for EACH (n, panel_widths)
             for EACH (k, panel_depths)
                 if (m > 0 && n > 0 && n <= panel_columns()) {
-                    check_pack_matmul_in_bf16(m, n, k, rounded_before, false);
-                    check_pack_matmul_in_bf16(m, n, k, rounded_before, true);
+                    check_pack_matmul_bf16_case(m, n, k, false);
+                    check_pack_matmul_bf16_case(m, n, k, true);
                 }
-}
-
-static void check_pack_matmul_bf16(void)
-{
-    check_pack_matmul_cases_in_bf16(false);
-}
-
-static void check_pack_matmul_pairs(void)
-{
-    check_pack_matmul_cases_in_bf16(true);
 }
 
 #endif

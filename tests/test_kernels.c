@@ -246,41 +246,72 @@ static void check_geglu_backward(void)
 }
 
 /* The kernels for floats, given the rounded numbers, and rounded. */
-static void check_geglu_bf16_case(size_t rows, size_t inner)
+
+static void check_geglu_forward_bf16_case(size_t rows, size_t inner)
 {
     size_t y_row = inner + inner % 2;
-    float *h = make_gates(rows, inner), *dy = make_random(rows * inner, -1, 1);
-    float *dh = make(rows * 2 * inner), *y = make(rows * inner), *both = make(rows * y_row);
+    float *h = make_gates(rows, inner), *want = make(rows * inner), *y = make(rows * y_row);
     uint16_t *rounded = (uint16_t *)make(rows * 2 * inner), *rounded_y = (uint16_t *)make(rows * y_row);
     plain->to_bf16(rows * 2 * inner, h, rounded);
     plain->widen_bf16(rows * 2 * inner, rounded, h);
-    plain->geglu_backward(rows, inner, h, dy, dh, y);
+    plain->geglu_forward(rows, inner, h, want);
     fast->geglu_forward_bf16(rows, inner, rounded, rounded_y);
-    for (int backward = 0; backward < 2; backward++) {
-        plain->widen_bf16(rows * y_row, rounded_y, both);
-        for (size_t r = 0; r < rows; r++) {
-            expect_close("geglu in bf16", inner, both + r * y_row, y + r * inner, 1.0 / 256);
-            if (inner % 2)
-                assert_true(both[r * y_row + inner] == 0);
-        }
-        if (backward == 0)
-            fast->geglu_backward_bf16(rows, inner, rounded, dy, rounded, rounded_y);
+    plain->widen_bf16(rows * y_row, rounded_y, y);
+    for (size_t r = 0; r < rows; r++) {
+        expect_close("geglu_forward_bf16", inner, y + r * y_row, want + r * inner, 1.0 / 256);
+        if (inner % 2)
+            assert_true(y[r * y_row + inner] == 0);
     }
-    plain->widen_bf16(rows * 2 * inner, rounded, h);
-    expect_close("geglu_backward_bf16", rows * 2 * inner, h, dh, 1.0 / 256);
     free_buffers();
 }
 
 static void check_geglu_forward_bf16(void)
 {
     for EACH (inner, lengths)
-        check_geglu_bf16_case(1, inner);
+        check_geglu_forward_bf16_case(2, inner);
+}
+
+/* The numbers of a row that stand in pairs of rows. */
+static void unpair_row(size_t r, size_t columns, const uint32_t *pairs, uint16_t *row)
+{
+    for (size_t i = 0; i < columns; i++)
+        row[i] = (uint16_t)(pairs[r / 2 * columns + i] >> r % 2 * 16);
+}
+
+static void check_geglu_backward_bf16_case(size_t rows, size_t inner)
+{
+    size_t pairs = (rows + 1) / 2;
+    float *h = make_gates(rows, inner), *dy = make_random(rows * inner, -1, 1);
+    float *want_dh = make(rows * 2 * inner), *want_y = make(rows * inner), *dh = make(2 * inner), *y = make(inner);
+    uint32_t *dh_pairs = (uint32_t *)make(pairs * 2 * inner), *y_pairs = (uint32_t *)make(pairs * inner);
+    uint16_t *rounded_dh = (uint16_t *)make(rows * 2 * inner), *row = (uint16_t *)make(2 * inner);
+    plain->to_bf16(rows * 2 * inner, h, (uint16_t *)dh_pairs);
+    plain->widen_bf16(rows * 2 * inner, (uint16_t *)dh_pairs, h);
+    plain->geglu_backward(rows, inner, h, dy, want_dh, want_y);
+    fast->geglu_backward_bf16(rows, inner, (uint16_t *)dh_pairs, dy, rounded_dh, dh_pairs, y_pairs);
+    for (size_t r = 0; r < 2 * pairs; r++) {
+        unpair_row(r, 2 * inner, dh_pairs, row);
+        plain->widen_bf16(2 * inner, row, dh);
+        unpair_row(r, inner, y_pairs, row);
+        plain->widen_bf16(inner, row, y);
+        for (size_t i = 0; r == rows && i < inner; i++)
+            assert_true(dh[i] == 0 && dh[inner + i] == 0 && y[i] == 0);
+        if (r == rows)
+            continue;
+        expect_close("pairs of dh", 2 * inner, dh, want_dh + r * 2 * inner, 1.0 / 256);
+        expect_close("pairs of y", inner, y, want_y + r * inner, 1.0 / 256);
+        plain->widen_bf16(2 * inner, rounded_dh + r * 2 * inner, y = make(2 * inner));
+        expect_same("rows of dh", 2 * inner, y, dh);
+    }
+    free_buffers();
 }
 
 static void check_geglu_backward_bf16(void)
 {
-    for EACH (inner, lengths)
-        check_geglu_bf16_case(3, inner);
+    for EACH (inner, lengths) {
+        check_geglu_backward_bf16_case(3, inner);
+        check_geglu_backward_bf16_case(4, inner);
+    }
 }
 
 /* ---- normalised and turned heads --------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@ enum { rows = 70, outs = 150, ins = 3101 };
 typedef struct operands {
     float *weight, *x, *dy;
     uint16_t *rounded_x, *rounded_dy;
+    uint32_t *x_pairs, *dy_pairs;
 } operands;
 
 static operands draw_operands(const brt_kernels *kernels)
@@ -20,6 +21,10 @@ static operands draw_operands(const brt_kernels *kernels)
     o.rounded_dy = make(rows * brt_bf16_row(outs) * sizeof *o.rounded_dy);
     brt_round_rows(kernels, rows, ins, o.x, ins, o.rounded_x);
     brt_round_rows(kernels, rows, outs, o.dy, outs, o.rounded_dy);
+    o.x_pairs = make(rows / 2 * ins * sizeof *o.x_pairs);
+    o.dy_pairs = make(rows / 2 * outs * sizeof *o.dy_pairs);
+    kernels->pair_rows(rows, ins, o.x, ins, o.x_pairs, ins);
+    kernels->pair_rows(rows, outs, o.dy, outs, o.dy_pairs, outs);
     return o;
 }
 
@@ -30,6 +35,8 @@ static void close_operands(operands *o)
     free(o->dy);
     free(o->rounded_x);
     free(o->rounded_dy);
+    free(o->x_pairs);
+    free(o->dy_pairs);
 }
 
 typedef struct products {
@@ -40,7 +47,7 @@ typedef struct products {
 static products *multiply(const brt_matrix *matrix, const operands *o, int threads, bool rounded_before)
 {
     products *p = make(sizeof *p);
-    float *room = make(brt_matrix_gradient_room(matrix, threads) * sizeof *room);
+    float *room = make(brt_matrix_gradient_room(matrix, true, rows) * sizeof *room);
     brt_operand x = {.reals = o->x}, dy = {.reals = o->dy};
     if (rounded_before) {
         x = (brt_operand){.bf16 = o->rounded_x};
@@ -49,7 +56,10 @@ static products *multiply(const brt_matrix *matrix, const operands *o, int threa
     brt_matrix_forward(matrix, threads, true, rows, x, NULL, p->y);
     brt_matrix_forward_rounded(matrix, threads, rows, o->rounded_x, p->rounded_y);
     brt_matrix_input_gradient(matrix, threads, true, rows, dy, p->dx, false);
-    brt_matrix_weight_gradient(matrix, threads, true, rows, dy, x, p->dweight, room);
+    if (rounded_before)
+        brt_matrix_weight_gradient_of_pairs(matrix, threads, rows, o->dy_pairs, o->x_pairs, p->dweight);
+    else
+        brt_matrix_weight_gradient(matrix, threads, true, rows, o->dy, o->x, p->dweight, room);
     free(room);
     return p;
 }

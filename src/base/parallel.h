@@ -1,6 +1,6 @@
 /* Work cut into tasks, which write to disjoint places, or to partial sums that are then combined in task order. Where
  * results depend on the cut it depends on shapes only, never on the number of threads: they are bit-identical for any
- * thread count. A task cannot fail. */
+ * thread count. Tasks run in any order, and cannot fail. */
 #ifndef BRT_BASE_PARALLEL_H
 #define BRT_BASE_PARALLEL_H
 

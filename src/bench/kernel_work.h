@@ -72,12 +72,6 @@ static work bench_pack_bf16(const brt_kernels *kernels, arrays *x)
     return passes_over(rows * dim, 1.5);
 }
 
-static work bench_pack_pairs(const brt_kernels *kernels, arrays *x)
-{
-    kernels->pack_pairs(rows, dim, x->bf16, dim, (uint32_t *)(void *)x->b);
-    return passes_over(rows * dim, 1);
-}
-
 static work bench_matmul_packed(const brt_kernels *kernels, arrays *x)
 {
     kernels->matmul_packed(tile_rows, tile_keys, head, x->a, head, 1, x->b, NULL, x->c, tile_keys, NULL);
@@ -103,17 +97,8 @@ static work bench_pack_matmul_bf16(const brt_kernels *kernels, arrays *x)
 {
     size_t columns = (size_t)kernels->panel_columns;
     const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
-    kernels->pack_matmul_bf16(tile_rows, columns, head, pairs, head / 2, 1, x->b, columns, (uint32_t *)(void *)x->d,
-                              NULL, x->c, columns, NULL);
-    return products((double)(tile_rows * columns * head));
-}
-
-static work bench_pack_matmul_pairs(const brt_kernels *kernels, arrays *x)
-{
-    size_t columns = (size_t)kernels->panel_columns;
-    const uint32_t *pairs = (const uint32_t *)(const void *)x->bf16;
-    kernels->pack_matmul_pairs(tile_rows, columns, head, pairs, head / 2, 1, x->bf16, columns,
-                               (uint32_t *)(void *)x->d, NULL, x->c, columns, NULL);
+    kernels->pack_matmul_bf16(tile_rows, columns, head / 2, pairs, head / 2, 1, pairs, columns,
+                              (uint32_t *)(void *)x->d, NULL, x->c, columns, NULL);
     return products((double)(tile_rows * columns * head));
 }
 
@@ -325,8 +310,9 @@ static work bench_geglu_forward_bf16(const brt_kernels *kernels, arrays *x)
 
 static work bench_geglu_backward_bf16(const brt_kernels *kernels, arrays *x)
 {
-    kernels->geglu_backward_bf16(rows, dim / 2, x->bf16, x->a, (uint16_t *)(void *)x->c, (uint16_t *)(void *)x->b);
-    return passes_over(rows * dim, 1.75);
+    kernels->geglu_backward_bf16(rows, dim / 2, x->bf16, x->a, (uint16_t *)(void *)x->b, (uint32_t *)(void *)x->c,
+                                 (uint32_t *)(void *)x->d);
+    return passes_over(rows * dim, 2.25);
 }
 
 static work bench_rotary_forward(const brt_kernels *kernels, arrays *x)

@@ -199,15 +199,6 @@ static void pack_bf16(size_t k, size_t n, const real *b, size_t b_row, size_t b_
         }
 }
 
-static void pack_pairs(size_t k, size_t n, const uint16_t *b, size_t b_row, uint32_t *panels)
-{
-    for (size_t p = 0; p < k; p += 2)
-        for (size_t j = 0; j < n; j++) {
-            uint32_t second = p + 1 < k ? b[(p + 1) * b_row + j] : 0;
-            panels[panel_index((k + 1) / 2, n, p / 2, j)] = b[p * b_row + j] | second << 16;
-        }
-}
-
 static void matmul_packed_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
                                const uint32_t *panels, const real *added, real *c, size_t c_row,
                                const brt_ahead *ahead)
@@ -230,19 +221,13 @@ static void pack_matmul(size_t m, size_t n, size_t k, const real *a, size_t a_ro
 }
 
 static void pack_matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                             const real *b, size_t b_row, uint32_t *panel, const real *added, real *c, size_t c_row,
-                             const brt_ahead *ahead)
+                             const uint32_t *b, size_t b_row, uint32_t *panel, const real *added, real *c,
+                             size_t c_row, const brt_ahead *ahead)
 {
-    pack_bf16(k, n, b, b_row, 1, panel);
-    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, added, c, c_row, ahead);
-}
-
-static void pack_matmul_pairs(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                              const uint16_t *b, size_t b_row, uint32_t *panel, const real *added, real *c,
-                              size_t c_row, const brt_ahead *ahead)
-{
-    pack_pairs(k, n, b, b_row, panel);
-    matmul_packed_bf16(m, n, (k + 1) / 2, a, a_row, a_column, panel, added, c, c_row, ahead);
+    for (size_t p = 0; p < k; p++)
+        for (size_t j = 0; j < n; j++)
+            panel[panel_index(k, n, p, j)] = b[p * b_row + j];
+    matmul_packed_bf16(m, n, k, a, a_row, a_column, panel, added, c, c_row, ahead);
 }
 
 static void sum_squares(size_t n, const real *x, double *sum)

@@ -52,18 +52,25 @@ static void geglu_forward_bf16(size_t rows, size_t inner, const uint16_t *h, uin
     }
 }
 
-static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, const real *dy, uint16_t *dh, uint16_t *y)
+static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, const real *dy, uint16_t *dh,
+                                uint32_t *dh_pairs, uint32_t *y_pairs)
 {
-    for (size_t r = 0; r < rows; r++, h += 2 * inner, dy += inner, dh += 2 * inner, y += inner + inner % 2) {
+    for (size_t r = 0; r < rows; r += 2) {
+        size_t count = r + 1 < rows ? 2 : 1;
         for (size_t i = 0; i < inner; i++) {
-            real both[] = {value_of_bf16(h[i]), value_of_bf16(h[inner + i])}, product;
-            geglu_backward(1, 1, both, dy + i, both, &product);
-            dh[i] = (uint16_t)bf16_of(both[0]);
-            dh[inner + i] = (uint16_t)bf16_of(both[1]);
-            y[i] = (uint16_t)bf16_of(product);
+            y_pairs[i] = 0;
+            for (size_t n = 0; n < count; n++) {
+                const uint16_t *row = h + n * 2 * inner;
+                real both[] = {value_of_bf16(row[i]), value_of_bf16(row[inner + i])}, product;
+                geglu_backward(1, 1, both, dy + n * inner + i, both, &product);
+                dh[n * 2 * inner + i] = (uint16_t)bf16_of(both[0]);
+                dh[n * 2 * inner + inner + i] = (uint16_t)bf16_of(both[1]);
+                y_pairs[i] |= bf16_of(product) << 16 * n;
+            }
         }
-        if (inner % 2)
-            y[inner] = 0;
+        for (size_t i = 0; i < 2 * inner; i++)
+            dh_pairs[i] = dh[i] | (count > 1 ? (uint32_t)dh[2 * inner + i] << 16 : 0);
+        h += 4 * inner, dy += 2 * inner, dh += 4 * inner, dh_pairs += 2 * inner, y_pairs += inner;
     }
 }
 

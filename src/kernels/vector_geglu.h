@@ -76,22 +76,42 @@ static void geglu_forward_bf16(size_t rows, size_t inner, const uint16_t *h, uin
     }
 }
 
-static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, const real *dy, uint16_t *dh, uint16_t *y)
+typedef struct two_vectors {
+    vec first, second;
+} two_vectors;
+
+/* Of one row, the columns from i on: stores their dh and returns y. */
+static inline two_vectors geglu_row_backward(size_t inner, size_t i, const uint16_t *h, const real *dy, uint16_t *dh)
 {
-    for (size_t r = 0; r < rows; r++, h += 2 * inner, dy += inner, dh += 2 * inner, y += inner + inner % 2) {
+    size_t left = inner - i;
+    const uint16_t *a = h + i, *gate = h + inner + i;
+    vec second_dy = left > lanes ? vec_load_upto(dy + i + lanes, left - lanes) : (vec){0};
+    geglu_gradients g = geglu_gradient(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left),
+                                       vec_load_upto(dy + i, left));
+    geglu_gradients second = geglu_gradient(second_widened(a, left), second_widened(gate, left), second_dy);
+    vec_store_bf16_upto(dh + i, left, g.da, second.da);
+    vec_store_bf16_upto(dh + inner + i, left, g.dgate, second.dgate);
+    return (two_vectors){g.y, second.y};
+}
+
+/* dh_pairs may be h: two of its rows have been read when their pairs are written. */
+static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, const real *dy, uint16_t *dh,
+                                uint32_t *dh_pairs, uint32_t *y_pairs)
+{
+    for (size_t r = 0; r < rows; r += 2) {
+        bool both = r + 1 < rows;
         for (size_t i = 0; i < inner; i += 2 * lanes) {
             size_t left = inner - i;
-            const uint16_t *a = h + i, *gate = h + inner + i;
-            vec second_dy = left > lanes ? vec_load_upto(dy + i + lanes, left - lanes) : (vec){0};
-            geglu_gradients g = geglu_gradient(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left),
-                                               vec_load_upto(dy + i, left));
-            geglu_gradients second = geglu_gradient(second_widened(a, left), second_widened(gate, left), second_dy);
-            vec_store_bf16_upto(dh + i, left, g.da, second.da);
-            vec_store_bf16_upto(dh + inner + i, left, g.dgate, second.dgate);
-            vec_store_bf16_upto(y + i, left, g.y, second.y);
+            two_vectors below = {0}, y = geglu_row_backward(inner, i, h, dy, dh);
+            if (both)
+                below = geglu_row_backward(inner, i, h + 2 * inner, dy + inner, dh + 2 * inner);
+            float *pairs = (float *)(void *)(y_pairs + i);
+            vec_store_upto(pairs, left, (vec)vec_pair(y.first, below.first));
+            if (left > lanes)
+                vec_store_upto(pairs + lanes, left - lanes, (vec)vec_pair(y.second, below.second));
         }
-        if (inner % 2)
-            y[inner] = 0;
+        interleave(2 * inner, dh, both ? dh + 2 * inner : NULL, dh_pairs);
+        h += 4 * inner, dy += 2 * inner, dh += 4 * inner, dh_pairs += 2 * inner, y_pairs += inner;
     }
 }
 

@@ -115,32 +115,11 @@ static inline fetching fetch_of_tile(const brt_ahead *ahead, size_t depth, size_
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
 
-/* How b lies before it is packed, while it is multiplied for the first time. */
-typedef enum unpacked { packed_before, floats, rows_to_pair, pairs_to_interleave } unpacked;
-
-typedef struct packing {
-    unpacked from;
-    size_t rows;  /* of b: of the last two, two for every step along depth, or one less */
-    float *panel; /* [depth, vectors * lanes] */
-} packing;
-
-/* Vector v of row k of b, or of the pairs of its rows 2k and 2k + 1. Rows of bf16 numbers are b_row floats apart. */
-static inline __attribute__((always_inline)) vec load_unpacked(packing to, size_t k, size_t v, const float *b,
-                                                               size_t b_row)
-{
-    bool second = 2 * k + 1 < to.rows;
-    if (to.from == floats)
-        return vec_load(b + v * lanes);
-    if (to.from == rows_to_pair)
-        return (vec)vec_pair(vec_load(b + v * lanes), second ? vec_load(b + b_row + v * lanes) : (vec){0});
-    const uint16_t *row = (const uint16_t *)(const void *)b + v * lanes;
-    return (vec)vec_interleave_upto(row, second ? row + 2 * b_row : NULL, lanes);
-}
-
 /* The first `rows` rows of the product, vectors * lanes columns, where c has only the first `last` columns of the last
- * vector. bf16, rows, vectors, to.from and next.tiles are constants at every call. */
+ * vector. b is copied to `panel` [depth, vectors * lanes] unless that is NULL. bf16, rows, vectors, whether there is a
+ * panel, and next.tiles are constants at every call. */
 static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_t rows, size_t vectors, size_t last,
-                                                                matrix_product p, packing to, fetching next)
+                                                                matrix_product p, float *panel, fetching next)
 {
     vec sum[most_tile_rows][tile_vectors];
 #pragma GCC unroll 16
@@ -151,8 +130,7 @@ static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_
                                 : (vec){0};
     if (next.tiles && p.added)
         fetch_added(rows, vectors, p);
-    size_t b_step = to.from > floats ? 2 * p.b_row : p.b_row;
-    for (size_t k = 0; k < p.depth; k++, p.a.data += p.a.column, p.b += b_step) {
+    for (size_t k = 0; k < p.depth; k++, p.a.data += p.a.column, p.b += p.b_row) {
         vec row[tile_vectors];
         if (next.tiles) {
             __builtin_prefetch((const void *)next.line, 0, 2);
@@ -162,9 +140,9 @@ static inline __attribute__((always_inline)) void multiply_tile(bool bf16, size_
         }
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++) {
-            row[v] = to.from ? load_unpacked(to, k, v, p.b, p.b_row) : vec_load(p.b + v * lanes);
-            if (to.from)
-                vec_store(to.panel + (k * vectors + v) * lanes, row[v]);
+            row[v] = vec_load(p.b + v * lanes);
+            if (panel)
+                vec_store(panel + (k * vectors + v) * lanes, row[v]);
         }
 #pragma GCC unroll 16
         for (size_t i = 0; i < rows; i++)
@@ -187,23 +165,23 @@ static inline __attribute__((always_inline)) void multiply_panel(bool bf16, size
     static_assert(most_tile_rows < 16, "the rest of the rows takes tiles of 8, 4, 2 and 1");
     size_t left = m, tile = 0, rows = rows_of_tile(vectors);
     for (; left >= rows; left -= rows, p = below(p, rows), tile++)
-        multiply_tile(bf16, rows_of_tile(vectors), vectors, last, p, (packing){0},
+        multiply_tile(bf16, rows_of_tile(vectors), vectors, last, p, NULL,
                       ahead ? fetch_of_tile(ahead, p.depth, tile) : (fetching){0});
     fetching next = ahead ? fetch_of_tile(ahead, p.depth, tile) : (fetching){0};
     if (rows_of_tile(vectors) > 8 && left >= 8) {
-        multiply_tile(bf16, 8, vectors, last, p, (packing){0}, next);
+        multiply_tile(bf16, 8, vectors, last, p, NULL, next);
         left -= 8, p = below(p, 8);
     }
     if (left >= 4) {
-        multiply_tile(bf16, 4, vectors, last, p, (packing){0}, next);
+        multiply_tile(bf16, 4, vectors, last, p, NULL, next);
         left -= 4, p = below(p, 4);
     }
     if (left >= 2) {
-        multiply_tile(bf16, 2, vectors, last, p, (packing){0}, next);
+        multiply_tile(bf16, 2, vectors, last, p, NULL, next);
         left -= 2, p = below(p, 2);
     }
     if (left)
-        multiply_tile(bf16, 1, vectors, last, p, (packing){0}, next);
+        multiply_tile(bf16, 1, vectors, last, p, NULL, next);
 }
 
 /* What is needed of b for the last n % lanes columns of c, filled with zeros to a whole vector. */

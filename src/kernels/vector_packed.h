@@ -55,25 +55,6 @@ static void pack_bf16(size_t k, size_t n, const real *b, size_t b_row, size_t b_
     }
 }
 
-/* Rows 2r and 2r + 1 of x, lane by lane */
-static void interleave_rows(size_t rows, size_t columns, const uint16_t *x, size_t x_stride, uint32_t *y,
-                            size_t y_stride)
-{
-    for (size_t r = 0; r < rows; r += 2, x += 2 * x_stride, y += y_stride)
-        for (size_t i = 0; i < columns; i += lanes) {
-            size_t left = columns - i;
-            uvec pairs = vec_interleave_upto(x + i, r + 1 < rows ? x + x_stride + i : NULL, left);
-            vec_store_upto((float *)(void *)(y + i), left, (vec)pairs);
-        }
-}
-
-static void pack_pairs(size_t k, size_t n, const uint16_t *b, size_t b_row, uint32_t *panels)
-{
-    for (size_t j = 0; j < n; j += tile_columns)
-        interleave_rows(k, n - j < tile_columns ? n - j : tile_columns, b + j, b_row, panels + j * ((k + 1) / 2),
-                        brt_panel_width(tile_columns, lanes, n - j));
-}
-
 /* ---- products -------------------------------------------------------------------------------------------- */
 
 /* The panels pass by one after the other, each as a stream from the second-level cache: a tile of 6 x 4 vectors takes
@@ -116,24 +97,17 @@ static void matmul_packed_bf16(size_t m, size_t n, size_t k, const uint32_t *a, 
 
 /* ---- products that pack ------------------------------------------------------------------------------------ */
 
-/* A panel of p.b's rows, which lie as `from` says, of n columns: a whole one is packed by the first tile while it
- * multiplies. `from` is a constant at every call. */
-static inline __attribute__((always_inline)) void pack_and_multiply(unpacked from, size_t m, size_t n, size_t rows,
-                                                                    float *panel, matrix_product p,
-                                                                    const brt_ahead *ahead)
+/* p.b is of n columns: a whole panel is packed by the first tile while it multiplies. */
+static inline __attribute__((always_inline)) void pack_and_multiply(bool bf16, size_t m, size_t n, float *panel,
+                                                                    matrix_product p, const brt_ahead *ahead)
 {
-    bool bf16 = from != floats;
     size_t done = 0;
     if (m >= tile_rows && n == tile_columns) {
         fetching next = ahead ? fetch_of_tile(ahead, p.depth, 0) : (fetching){0, 0, true};
-        multiply_tile(bf16, tile_rows, tile_vectors, lanes, p, (packing){from, rows, panel}, next);
+        multiply_tile(bf16, tile_rows, tile_vectors, lanes, p, panel, next);
         done = tile_rows;
-    } else if (from == floats) {
-        pack(rows, n, p.b, p.b_row, 1, panel);
-    } else if (from == rows_to_pair) {
-        pack_bf16(rows, n, p.b, p.b_row, 1, (uint32_t *)(void *)panel);
     } else {
-        pack_pairs(rows, n, (const uint16_t *)(const void *)p.b, 2 * p.b_row, (uint32_t *)(void *)panel);
+        copy_rows(p.depth, n, p.b, p.b_row, panel, brt_panel_width(tile_columns, lanes, n));
     }
     p = below(p, done);
     p.b = panel;
@@ -144,25 +118,16 @@ static void pack_matmul(size_t m, size_t n, size_t k, const real *a, size_t a_ro
                         size_t b_row, real *panel, const real *added, real *c, size_t c_row, const brt_ahead *ahead)
 {
     matrix_product p = {k, {a, a_row, a_column}, b, b_row, c, c_row, added};
-    pack_and_multiply(floats, m, n, k, panel, p, ahead);
+    pack_and_multiply(false, m, n, panel, p, ahead);
 }
 
 static void pack_matmul_bf16(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                             const real *b, size_t b_row, uint32_t *panel, const real *added, real *c, size_t c_row,
-                             const brt_ahead *ahead)
+                             const uint32_t *b, size_t b_row, uint32_t *panel, const real *added, real *c,
+                             size_t c_row, const brt_ahead *ahead)
 {
     left_matrix left = {(const float *)(const void *)a, a_row, a_column};
-    matrix_product p = {(k + 1) / 2, left, b, b_row, c, c_row, added};
-    pack_and_multiply(rows_to_pair, m, n, k, (float *)(void *)panel, p, ahead);
-}
-
-static void pack_matmul_pairs(size_t m, size_t n, size_t k, const uint32_t *a, size_t a_row, size_t a_column,
-                              const uint16_t *b, size_t b_row, uint32_t *panel, const real *added, real *c,
-                              size_t c_row, const brt_ahead *ahead)
-{
-    left_matrix left = {(const float *)(const void *)a, a_row, a_column};
-    matrix_product p = {(k + 1) / 2, left, (const float *)(const void *)b, b_row / 2, c, c_row, added};
-    pack_and_multiply(pairs_to_interleave, m, n, k, (float *)(void *)panel, p, ahead);
+    matrix_product p = {k, left, (const float *)(const void *)b, b_row, c, c_row, added};
+    pack_and_multiply(true, m, n, (float *)(void *)panel, p, ahead);
 }
 
 #endif

@@ -71,11 +71,15 @@ static void to_bf16(size_t n, const real *x, uint16_t *y)
     }
 }
 
-/* Lane by lane, `first` in the lower halves; second NULL: 0 */
-static inline uvec vec_interleave_upto(const uint16_t *first, const uint16_t *second, size_t left)
+/* Two rows lane by lane, `first` in the lower halves; second NULL: 0 */
+static inline void interleave(size_t columns, const uint16_t *first, const uint16_t *second, uint32_t *pairs)
 {
-    uvec low = (uvec)vec_widen_bf16_upto(first, left) >> 16;
-    return second ? low | (uvec)vec_widen_bf16_upto(second, left) : low;
+    for (size_t i = 0; i < columns; i += lanes) {
+        size_t left = columns - i;
+        uvec low = (uvec)vec_widen_bf16_upto(first + i, left) >> 16;
+        uvec high = second ? (uvec)vec_widen_bf16_upto(second + i, left) : (uvec){0};
+        vec_store_upto((float *)(void *)(pairs + i), left, (vec)(low | high));
+    }
 }
 
 static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_stride, uint32_t *y, size_t y_stride)

@@ -5,7 +5,8 @@
  *   dx = dh W1,  dW1 = dh^T x.
  * A task takes some rows all the way from x to y, or from dy to dx, so that what one product leaves to the next stays
  * in the second-level cache; the gradients of the weights follow, of many rows at once. h alone is kept for backward,
- * which computes z again and puts dh in the place of h. On a tape that uses bf16 h, z and dh exist in bf16 only. */
+ * which computes z again and puts dh in the place of h. On a tape that uses bf16 h, z and dh exist in bf16 only, and
+ * backward leaves all that the gradients of the weights are made of in pairs of rows, as those products read it. */
 #include "ops.h"
 #include "product.h"
 #include "rows.h"
@@ -69,21 +70,29 @@ static size_t forward_room(const feed_forward *how, bool kept)
     return how->step * (z_row(how) + x_row(how) + (kept ? 0 : h_row(how)));
 }
 
-/* Of a task: its dz, where that does not fit in the place of z. */
+/* Of a task: its dz, which in f32 is in the place of z, and its dh by rows. */
 static size_t backward_room(const feed_forward *how)
 {
-    return how->rounds ? how->step * how->inner : 0;
+    return how->rounds ? how->step * (how->inner + h_row(how)) : 0;
+}
+
+/* Pairs of so many rows. */
+static size_t pairs_room(size_t rows, size_t columns)
+{
+    return brt_ceil_div(rows, 2) * columns;
 }
 
 /* ---- the middle ---------------------------------------------------------------------------------------------- */
 
-/* Some rows of h, z and dz, which in f32 may be in the place of z; h and z are in bf16 if they are rounded. */
+/* Some rows of h, z and dz, which in f32 may be in the place of z. If they are rounded, h and z are in bf16, and
+ * backward z and the dh that takes the place of h are in pairs of rows, while dh is by rows. */
 typedef struct middle {
     const brt_kernels *kernels;
     const feed_forward *how;
     size_t rows;
     real *h, *z;
-    const real *dz;
+    const real *dz; /* NULL in forward */
+    real *dh;       /* NULL in forward and in f32 */
 } middle;
 
 static uint16_t *as_bf16(real *rounded)
@@ -91,16 +100,30 @@ static uint16_t *as_bf16(real *rounded)
     return (uint16_t *)(void *)rounded;
 }
 
+static uint32_t *as_pairs(real *rounded)
+{
+    return (uint32_t *)(void *)rounded;
+}
+
+/* Rows of a group, an even number. */
+static size_t group_rows(const feed_forward *how)
+{
+    size_t rows = brt_row_group(2 * how->inner);
+    return rows + rows % 2;
+}
+
 static middle part_of_middle(const middle *whole, size_t task)
 {
     const feed_forward *how = whole->how;
-    size_t group = brt_row_group(2 * how->inner), first = task * group;
+    size_t group = group_rows(how), first = task * group;
     middle part = *whole;
     part.rows = brt_min_size(group, whole->rows - first);
     part.h += first * h_row(how);
-    part.z += first * z_row(how);
+    part.z += part.dh ? pairs_room(first, how->inner) : first * z_row(how);
     if (part.dz)
         part.dz += first * how->inner;
+    if (part.dh)
+        part.dh += first * h_row(how);
     return part;
 }
 
@@ -121,14 +144,15 @@ static void gate_backward_task(void *context, size_t task, int thread)
     middle m = part_of_middle(context, task);
     (void)thread;
     if (m.how->rounds)
-        m.kernels->geglu_backward_bf16(m.rows, m.how->inner, as_bf16(m.h), m.dz, as_bf16(m.h), as_bf16(m.z));
+        m.kernels->geglu_backward_bf16(m.rows, m.how->inner, as_bf16(m.h), m.dz, as_bf16(m.dh), as_pairs(m.h),
+                                       as_pairs(m.z));
     else
         m.kernels->geglu_backward(m.rows, m.how->inner, m.h, m.dz, m.h, m.z);
 }
 
 static void run_middle(int threads, brt_task *task, middle *m)
 {
-    brt_parallel_for(threads, brt_ceil_div(m->rows, brt_row_group(2 * m->how->inner)), task, m);
+    brt_parallel_for(threads, brt_ceil_div(m->rows, group_rows(m->how)), task, m);
 }
 
 /* ---- tasks --------------------------------------------------------------------------------------------------- */
@@ -139,8 +163,10 @@ typedef struct pass {
     const brt_node *node;
     size_t first, rows;
     real *room; /* [takers, forward_room or backward_room] */
-    real *z;    /* of backward, [rows, z_row] */
-    real *dx;   /* of backward, [the operation's rows, dim], or NULL */
+    /* Of backward: */
+    real *z;                       /* [rows, inner], or in pairs of rows as are */
+    uint32_t *x_pairs, *dy_pairs;  /* [ceil(rows / 2), dim], where they are rounded */
+    real *dx;                      /* [the operation's rows, dim], or NULL */
     bool dx_accumulates;
 } pass;
 
@@ -198,16 +224,37 @@ static void backward_task(void *context, size_t task, int thread)
     part of = part_of_pass(p, task);
     const real *dy = p->node->out[y_output]->gradient + of.first * how->dim;
     real *h = p->node->out[kept_output]->data + of.first * h_row(how);
-    real *z = p->z + (of.first - p->first) * z_row(how);
-    real *dz = how->rounds ? p->room + (size_t)thread * backward_room(how) : z;
+    real *z = p->z + (of.first - p->first) * how->inner;
     middle m = middle_of(p, &of, h, z);
-    m.dz = dz;
-    brt_matrix_input_gradient(how->out.matrix, of.threads, how->rounds, of.rows, brt_operand_in(dy, false), dz,
-                              false);
+    m.dz = z;
+    (void)thread;
+    brt_matrix_input_gradient(how->out.matrix, of.threads, false, of.rows, brt_operand_in(dy, false), z, false);
     run_middle(of.threads, gate_backward_task, &m);
     if (p->dx)
-        brt_matrix_input_gradient(how->in.matrix, of.threads, how->rounds, of.rows, brt_operand_in(h, how->rounds),
+        brt_matrix_input_gradient(how->in.matrix, of.threads, false, of.rows, brt_operand_in(h, false),
                                   p->dx + of.first * how->dim, p->dx_accumulates);
+}
+
+static void rounded_backward_task(void *context, size_t task, int thread)
+{
+    const pass *p = context;
+    const feed_forward *how = p->node->attributes;
+    const brt_kernels *kernels = brt_tape_kernels(p->tape);
+    part of = part_of_pass(p, task);
+    size_t at = of.first * how->dim, dim = how->dim, pairs = (of.first - p->first) / 2;
+    const real *x = p->node->in[x_input]->data + at, *dy = p->node->out[y_output]->gradient + at;
+    real *h = p->node->out[kept_output]->data + of.first * h_row(how);
+    real *dz = p->room + (size_t)thread * backward_room(how), *dh = dz + how->step * how->inner;
+    middle m = middle_of(p, &of, h, p->z + pairs * how->inner);
+    m.dz = dz;
+    m.dh = dh;
+    kernels->pair_rows(of.rows, dim, x, dim, p->x_pairs + pairs * dim, dim);
+    kernels->pair_rows(of.rows, dim, dy, dim, p->dy_pairs + pairs * dim, dim);
+    brt_matrix_input_gradient(how->out.matrix, of.threads, true, of.rows, brt_operand_in(dy, false), dz, false);
+    run_middle(of.threads, gate_backward_task, &m);
+    if (p->dx)
+        brt_matrix_input_gradient(how->in.matrix, of.threads, true, of.rows, brt_operand_in(dh, true), p->dx + at,
+                                  p->dx_accumulates);
 }
 
 static void run_pass(const pass *p, brt_task *task)
@@ -224,43 +271,45 @@ static void forward(brt_tape *tape, brt_node *node)
     run_pass(&(pass){.tape = tape, .node = node, .rows = how->rows, .room = how->room->data}, forward_task);
 }
 
-/* After backward_task: the gradients of the weights, NULL where not wanted, from the same rows. */
-static void weights_backward(const pass *p, real *din, real *dout, real *room)
+/* After the tasks of backward: the gradients of the weights, NULL where not wanted, from the same rows. */
+static void weights_backward(const pass *p, real *din, real *dout)
 {
     const feed_forward *how = p->node->attributes;
     int threads = brt_tape_threads(p->tape);
-    size_t at = p->first * how->dim;
-    if (dout)
-        brt_matrix_weight_gradient(how->out.matrix, threads, how->rounds, p->rows,
-                                   brt_operand_in(p->node->out[y_output]->gradient + at, false),
-                                   brt_operand_in(p->z, how->rounds), dout, room);
-    if (din)
-        brt_matrix_weight_gradient(how->in.matrix, threads, how->rounds, p->rows,
-                                   brt_operand_in(p->node->out[kept_output]->data + p->first * h_row(how), how->rounds),
-                                   brt_operand_in(p->node->in[x_input]->data + at, false), din, room);
+    size_t at = p->first * how->dim, rows = p->rows;
+    real *dh = p->node->out[kept_output]->data + p->first * h_row(how);
+    const real *x = p->node->in[x_input]->data + at, *dy = p->node->out[y_output]->gradient + at;
+    if (dout && how->rounds)
+        brt_matrix_weight_gradient_of_pairs(how->out.matrix, threads, rows, p->dy_pairs, as_pairs(p->z), dout);
+    else if (dout)
+        brt_matrix_weight_gradient(how->out.matrix, threads, false, rows, dy, p->z, dout, NULL);
+    if (din && how->rounds)
+        brt_matrix_weight_gradient_of_pairs(how->in.matrix, threads, rows, as_pairs(dh), p->x_pairs, din);
+    else if (din)
+        brt_matrix_weight_gradient(how->in.matrix, threads, false, rows, dh, x, din, NULL);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
 {
     const feed_forward *how = node->attributes;
     brt_tensor *x = node->in[x_input];
-    size_t rows = brt_min_size(most_at_once, how->rows), z = rows * z_row(how);
-    int threads = brt_tape_threads(tape);
-    size_t room = brt_max_size(takers(tape, how) * backward_room(how),
-                               brt_max_size(brt_matrix_gradient_room(how->in.matrix, threads),
-                                            brt_matrix_gradient_room(how->out.matrix, threads)));
+    size_t rows = brt_min_size(most_at_once, how->rows), room = takers(tape, how) * backward_room(how);
+    size_t z = how->rounds ? pairs_room(rows, how->inner) : rows * how->inner;
+    size_t pairs = how->rounds ? pairs_room(rows, how->dim) : 0;
     pass p = {.tape = tape, .node = node, .dx_accumulates = x->has_gradient};
     p.dx = brt_gradient_reach(tape, x);
     real *din = brt_gradient_accumulate(tape, node->in[in_input]);
     real *dout = brt_gradient_accumulate(tape, node->in[out_input]);
-    brt_tensor *scratch = brt_scratch(tape, room + z);
+    brt_tensor *scratch = brt_scratch(tape, z + room + 2 * pairs);
     if (brt_tape_running(tape)) {
-        p.room = scratch->data;
-        p.z = p.room + room;
+        p.z = scratch->data;
+        p.room = p.z + z;
+        p.x_pairs = as_pairs(p.room + room);
+        p.dy_pairs = p.x_pairs + pairs;
         for (; p.first < how->rows; p.first += rows) {
             p.rows = brt_min_size(rows, how->rows - p.first);
-            run_pass(&p, backward_task);
-            weights_backward(&p, din, dout, p.room);
+            run_pass(&p, how->rounds ? rounded_backward_task : backward_task);
+            weights_backward(&p, din, dout);
         }
     }
     brt_scratch_free(tape, scratch);
@@ -280,7 +329,7 @@ brt_tensor *brt_op_feed_forward(brt_tape *tape, brt_tensor *x, const brt_linear 
     brt_tensor *y = brt_tape_tensor(tape, x->dims, x->shape), *kept = NULL;
     y->unused = x->unused;
     if (brt_tape_recording(tape))
-        kept = brt_tape_tensor(tape, BRT_SHAPE(rows, h_row(&how)));
+        kept = brt_tape_tensor(tape, BRT_SHAPE(rows + rows % 2, h_row(&how))); /* whole pairs */
     how.room = brt_scratch(tape, takers(tape, &how) * forward_room(&how, kept));
     brt_tape_push(tape,
                   &(brt_node){.op = &op,

@@ -42,20 +42,21 @@ static void backward(brt_tape *tape, brt_node *node)
     brt_tensor *x = node->in[x_input], *bias = node->in[bias_input], *residual = node->in[residual_input];
     int threads = brt_tape_threads(tape);
     bool bf16 = brt_tape_has_bf16(tape);
-    brt_operand dy = brt_operand_in(node->out[0]->gradient, false);
+    const real *dy = node->out[0]->gradient;
     bool dx_accumulates = x->has_gradient;
     real *dx = brt_gradient_reach(tape, x);
     real *dweight = brt_gradient_accumulate(tape, node->in[weight_input]);
     real *dbias = bias ? brt_gradient_accumulate(tape, bias) : NULL;
-    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->weights.matrix, threads));
+    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->weights.matrix, bf16, how->rows));
     if (brt_tape_running(tape)) {
         if (dx)
-            brt_matrix_input_gradient(how->weights.matrix, threads, bf16, how->rows, dy, dx, dx_accumulates);
+            brt_matrix_input_gradient(how->weights.matrix, threads, bf16, how->rows, brt_operand_in(dy, false), dx,
+                                      dx_accumulates);
         if (dweight)
-            brt_matrix_weight_gradient(how->weights.matrix, threads, bf16, how->rows, dy,
-                                       brt_operand_in(x->data, false), dweight, room->data);
+            brt_matrix_weight_gradient(how->weights.matrix, threads, bf16, how->rows, dy, x->data, dweight,
+                                       room->data);
         if (dbias)
-            brt_bulk_sum_rows(brt_tape_kernels(tape), threads, how->rows, how->out, dy.reals, dbias);
+            brt_bulk_sum_rows(brt_tape_kernels(tape), threads, how->rows, how->out, dy, dbias);
     }
     brt_scratch_free(tape, room);
     if (residual)

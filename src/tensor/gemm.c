@@ -336,143 +336,172 @@ void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16,
 /* ---- gradients of weights ------------------------------------------------------------------------------------ */
 
 enum {
-    largest_outs = 256, /* of a task: so often a packed row of x is used */
-    smallest_outs = 128,
-    smallest_ins = 128,
-    packed_dy = 1 << 16, /* reals of dy that are packed at a time: 256 KiB of the second-level cache */
+    /* Rows, or pairs, at a time: a panel of x (128 KiB on AVX-512) and the one of dy that it is multiplied with stay in
+     * the second-level cache. Fewer read and write the gradient more often. */
+    deepest = 512,
+    task_ins = 64,      /* columns of x of a task, */
+    most_panels = 64,   /* and panels of dy: the fewer tasks share the outs, the more rarely x is packed */
+    tasks_each = 4,     /* for each thread, that none waits long for another */
+    paired_rows = 2048, /* of both operands that are put into pairs at a time, */
+    paired_outs = 4096, /* and columns of dy */
 };
 
-/* A task is a part of the outs times a part of the ins, over all rows, row_step at a time. */
+/* dweight[outs, ins] += dy^T x. A task is a part of the outs times a part of the ins, over all rows. In bf16 a pair of
+ * rows stands where one does in f32. dy is read as it lies; packing it as well takes 5 % longer. */
 typedef struct weight_product {
-    const brt_matrix *matrix;
+    const brt_kernels *kernels;
     bool bf16;
-    size_t rows, row_step, out_parts, in_parts;
-    brt_operand dy, x; /* [rows, out] and [rows, in] */
+    size_t rows, outs, ins, out_parts, in_parts;
+    const real *dy, *x; /* [rows, outs] and [rows, ins] */
     real *dweight;
-    real *room; /* [threads, room_size] */
 } weight_product;
 
-/* Of a task: packed rows of dy, and of a panel of x. */
-static size_t room_size(const brt_kernels *kernels)
+typedef struct span {
+    size_t begin, end;
+} span;
+
+/* Columns of part i of so many, in whole panels. */
+static span part_of(size_t columns, size_t panel, size_t parts, size_t i)
 {
-    return packed_dy + packed_dy / smallest_outs * (size_t)kernels->panel_columns;
+    size_t panels = brt_ceil_div(columns, panel);
+    return (span){brt_min_size(columns, i * panels / parts * panel),
+                  brt_min_size(columns, (i + 1) * panels / parts * panel)};
 }
 
-size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads)
+/* What is fetched while panel j of x is multiplied with panel i of dy: first the next panel of x, then those of dy. */
+static brt_ahead next_panel(const weight_product *p, span outs, span ins, size_t row, size_t i, size_t j)
 {
-    return (size_t)threads * room_size(matrix->kernels);
+    size_t panel = (size_t)p->kernels->panel_columns, next_row = row + deepest;
+    if (i == outs.begin)
+        return (brt_ahead){j + panel < ins.end ? p->x + row * p->ins + j + panel : p->x + next_row * p->ins + ins.begin,
+                           p->ins, deepest};
+    if (i + panel < outs.end)
+        return (brt_ahead){p->dy + row * p->outs + i + panel, p->outs, deepest};
+    return (brt_ahead){p->dy + (j + panel < ins.end ? row : next_row) * p->outs + outs.begin, p->outs, deepest};
 }
 
-/* The parts are of whole panels, as many as can be in each, and an even number of tasks, for two threads to share. */
-static void cut_weight(weight_product *p)
+/* The product of panels i of dy and j of x, from `row` on. The first panel of dy packs that of x. */
+static void add_product(const weight_product *p, span outs, span ins, size_t row, size_t i, size_t j, real *packed_x)
 {
-    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)p->matrix->kernels->panel_columns;
-    size_t most = out * in < enough_tasks * largest_outs * largest_outs ? smallest_outs : largest_outs;
-    size_t panels = brt_ceil_div(out, panel);
-    p->out_parts = brt_ceil_div(panels, most / panel);
-    p->row_step = packed_dy / most * (p->bf16 ? 2 : 1);
-    p->in_parts = brt_min_size(brt_ceil_div(enough_tasks, p->out_parts), brt_ceil_div(in, smallest_ins));
-    if (p->out_parts * p->in_parts % 2 && p->out_parts < panels)
-        p->out_parts++;
-}
-
-/* Where part i of so many begins: a whole panel. */
-static size_t part_begin(size_t columns, size_t panel, size_t parts, size_t i)
-{
-    return brt_min_size(columns, i * brt_ceil_div(columns, panel) / parts * panel);
-}
-
-/* The numbers from this row and column on; a row is of so many. */
-static brt_operand part_of(brt_operand x, size_t row, size_t columns, size_t column)
-{
-    return x.bf16 ? (brt_operand){.bf16 = x.bf16 + row * brt_bf16_row(columns) + column}
-                  : (brt_operand){.reals = x.reals + row * columns + column};
-}
-
-/* dweight[outs, ins] += dy[rows, outs]^T x[rows, ins]: what a task does at a time. */
-typedef struct gradient_part {
-    size_t outs, ins, rows;
-    brt_operand dy, x;
-    real *dweight;
-} gradient_part;
-
-static brt_ahead rows_ahead(brt_operand x, size_t columns, size_t rows)
-{
-    return x.bf16 ? (brt_ahead){(const real *)(const void *)x.bf16, brt_bf16_row(columns) / 2, rows}
-                  : (brt_ahead){x.reals, columns, rows};
-}
-
-/* What is fetched while panel j of x is multiplied with panel i of dy: first the next panel of x, then panel j of the
- * next rows of dy. */
-static brt_ahead next_source(const weight_product *p, const gradient_part *part, size_t i, size_t j)
-{
-    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)p->matrix->kernels->panel_columns;
-    if (i == 0)
-        return rows_ahead(j + panel < part->ins ? part_of(part->x, 0, in, j + panel)
-                                                : part_of(part->x, part->rows, in, 0),
-                          in, part->rows);
-    if (i == panel && j < part->outs)
-        return rows_ahead(part_of(part->dy, part->rows, out, j), out, part->rows);
-    return (brt_ahead){0};
-}
-
-/* Adds the product of a panel of dy, packed, and one of x. The first panel of dy packs that of x. */
-static void multiply_panels(const weight_product *p, const gradient_part *part, size_t i, size_t j, const real *dy,
-                            real *x)
-{
-    const brt_kernels *kernels = p->matrix->kernels;
-    size_t in = p->matrix->in, panel = (size_t)kernels->panel_columns, k = packed_rows(p->bf16, part->rows);
-    size_t outs = brt_min_size(panel, part->outs - i), ins = brt_min_size(panel, part->ins - j);
-    size_t width = brt_panel_width(panel, (size_t)kernels->lanes, part->outs - i);
-    real *dweight = part->dweight + i * in + j;
-    brt_operand source = part_of(part->x, 0, in, j);
-    brt_ahead ahead = next_source(p, part, i, j);
-    dy += i * k;
-    if (i > 0)
-        multiply(kernels, p->bf16, outs, ins, k, dy, 1, width, x, dweight, dweight, in, &ahead);
-    else if (source.bf16)
-        kernels->pack_matmul_pairs(outs, ins, part->rows, as_const_pairs(dy), 1, width, source.bf16, brt_bf16_row(in),
-                                   as_pairs(x), dweight, dweight, in, &ahead);
+    const brt_kernels *kernels = p->kernels;
+    size_t panel = (size_t)kernels->panel_columns, k = brt_min_size(deepest, p->rows - row);
+    size_t m = brt_min_size(panel, outs.end - i), n = brt_min_size(panel, ins.end - j);
+    const real *dy = p->dy + row * p->outs + i, *x = p->x + row * p->ins + j;
+    real *c = p->dweight + i * p->ins + j;
+    brt_ahead ahead = next_panel(p, outs, ins, row, i, j);
+    if (i > outs.begin)
+        multiply(kernels, p->bf16, m, n, k, dy, 1, p->outs, packed_x, c, c, p->ins, &ahead);
     else if (p->bf16)
-        kernels->pack_matmul_bf16(outs, ins, part->rows, as_const_pairs(dy), 1, width, source.reals, in, as_pairs(x),
-                                  dweight, dweight, in, &ahead);
+        kernels->pack_matmul_bf16(m, n, k, as_const_pairs(dy), 1, p->outs, as_const_pairs(x), p->ins,
+                                  as_pairs(packed_x), c, c, p->ins, &ahead);
     else
-        kernels->pack_matmul(outs, ins, part->rows, dy, 1, width, source.reals, in, x, dweight, dweight, in, &ahead);
+        kernels->pack_matmul(m, n, k, dy, 1, p->outs, x, p->ins, packed_x, c, c, p->ins, &ahead);
 }
 
 static void gradient_task(void *context, size_t task, int thread)
 {
     const weight_product *p = context;
-    const brt_kernels *kernels = p->matrix->kernels;
-    size_t out = p->matrix->out, in = p->matrix->in, panel = (size_t)kernels->panel_columns;
-    size_t out_part = task / p->in_parts, in_part = task % p->in_parts;
-    size_t first_out = part_begin(out, panel, p->out_parts, out_part);
-    size_t first_in = part_begin(in, panel, p->in_parts, in_part);
-    size_t outs = part_begin(out, panel, p->out_parts, out_part + 1) - first_out;
-    size_t ins = part_begin(in, panel, p->in_parts, in_part + 1) - first_in;
-    real *dy = p->room + (size_t)thread * room_size(kernels), *x = dy + packed_dy;
-    for (size_t row = 0; row < p->rows; row += p->row_step) {
-        gradient_part part = {.outs = outs,
-                              .ins = ins,
-                              .rows = brt_min_size(p->row_step, p->rows - row),
-                              .dy = part_of(p->dy, row, out, first_out),
-                              .x = part_of(p->x, row, in, first_in),
-                              .dweight = p->dweight + first_out * in + first_in};
-        if (part.dy.bf16)
-            kernels->pack_pairs(part.rows, part.outs, part.dy.bf16, brt_bf16_row(out), as_pairs(dy));
-        else
-            pack(kernels, p->bf16, part.rows, part.outs, part.dy.reals, out, 1, dy);
-        for (size_t j = 0; j < part.ins; j += panel)
-            for (size_t i = 0; i < part.outs; i += panel)
-                multiply_panels(p, &part, i, j, dy, x);
+    size_t panel = (size_t)p->kernels->panel_columns;
+    span outs = part_of(p->outs, panel, p->out_parts, task / p->in_parts);
+    span ins = part_of(p->ins, panel, p->in_parts, task % p->in_parts);
+    real packed_x[deepest * widest_panel];
+    (void)thread;
+    for (size_t row = 0; row < p->rows; row += deepest)
+        for (size_t j = ins.begin; j < ins.end; j += panel)
+            for (size_t i = outs.begin; i < outs.end; i += panel)
+                add_product(p, outs, ins, row, i, j, packed_x);
+}
+
+static void add_products(int threads, weight_product p)
+{
+    size_t panels = brt_ceil_div(p.outs, (size_t)p.kernels->panel_columns);
+    p.in_parts = brt_ceil_div(p.ins, task_ins);
+    p.out_parts = brt_max_size(brt_min_size(brt_ceil_div(tasks_each * (size_t)threads, p.in_parts), panels),
+                               brt_ceil_div(panels, most_panels));
+    brt_parallel_for(threads, p.out_parts * p.in_parts, gradient_task, &p);
+}
+
+/* Rows of x, x_row reals apart, as pairs. */
+typedef struct pairing {
+    size_t columns, x_row;
+    const real *x;
+    uint32_t *pairs; /* [ceil(rows / 2), columns] */
+} pairing;
+
+/* Some columns of both operands. */
+typedef struct pairings {
+    const brt_kernels *kernels;
+    size_t rows, row_parts;
+    pairing of[2];
+} pairings;
+
+static void pair_task(void *context, size_t task, int thread)
+{
+    const pairings *p = context;
+    const pairing *of = &p->of[task / p->row_parts];
+    size_t row = task % p->row_parts * rounded_rows, rows = brt_min_size(rounded_rows, p->rows - row);
+    (void)thread;
+    p->kernels->pair_rows(rows, of->columns, of->x + row * of->x_row, of->x_row, of->pairs + row / 2 * of->columns,
+                          of->columns);
+}
+
+/* Of reals, rounded in room. */
+static void add_rounded_products(int threads, const weight_product *whole, real *room)
+{
+    size_t outs = whole->outs, ins = whole->ins;
+    for (size_t row = 0; row < whole->rows; row += paired_rows) {
+        size_t rows = brt_min_size(paired_rows, whole->rows - row), pairs = brt_ceil_div(rows, 2);
+        real *dy = room + pairs * ins;
+        for (size_t out = 0; out < outs; out += paired_outs) {
+            size_t columns = brt_min_size(paired_outs, outs - out);
+            pairings both = {whole->kernels, rows, brt_ceil_div(rows, rounded_rows),
+                             {{columns, outs, whole->dy + row * outs + out, as_pairs(dy)},
+                              {ins, ins, whole->x + row * ins, as_pairs(room)}}};
+            brt_parallel_for(threads, (out == 0 ? 2 : 1) * both.row_parts, pair_task, &both);
+            weight_product p = *whole;
+            p.rows = pairs;
+            p.outs = columns;
+            p.dy = dy;
+            p.x = room;
+            p.dweight += out * ins;
+            add_products(threads, p);
+        }
     }
 }
 
-void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy,
-                                brt_operand x, real *dweight, real *room)
+size_t brt_matrix_gradient_room(const brt_matrix *matrix, bool bf16, size_t rows)
 {
-    weight_product p = {
-        .matrix = matrix, .bf16 = bf16, .rows = rows, .dy = dy, .x = x, .dweight = dweight, .room = room};
-    cut_weight(&p);
-    brt_parallel_for(threads, p.out_parts * p.in_parts, gradient_task, &p);
+    return bf16 ? brt_ceil_div(brt_min_size(rows, paired_rows), 2) *
+                      (matrix->in + brt_min_size(matrix->out, paired_outs))
+                : 0;
+}
+
+void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
+                                const real *x, real *dweight, real *room)
+{
+    weight_product p = {.kernels = matrix->kernels,
+                        .bf16 = bf16,
+                        .rows = rows,
+                        .outs = matrix->out,
+                        .ins = matrix->in,
+                        .dy = dy,
+                        .x = x,
+                        .dweight = dweight};
+    if (bf16)
+        add_rounded_products(threads, &p, room);
+    else
+        add_products(threads, p);
+}
+
+void brt_matrix_weight_gradient_of_pairs(const brt_matrix *matrix, int threads, size_t rows, const uint32_t *dy,
+                                         const uint32_t *x, real *dweight)
+{
+    add_products(threads, (weight_product){.kernels = matrix->kernels,
+                                           .bf16 = true,
+                                           .rows = brt_ceil_div(rows, 2),
+                                           .outs = matrix->out,
+                                           .ins = matrix->in,
+                                           .dy = (const real *)(const void *)dy,
+                                           .x = (const real *)(const void *)x,
+                                           .dweight = dweight});
 }

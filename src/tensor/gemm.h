@@ -63,8 +63,11 @@ void brt_matrix_forward_rounded(const brt_matrix *matrix, int threads, size_t ro
 void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy, real *dx,
                                bool accumulate);
 /* dweight[out, in] += dy[rows, out]^T x[rows, in]; room is of brt_matrix_gradient_room reals. */
-void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, brt_operand dy,
-                                brt_operand x, real *dweight, real *room);
-size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads);
+void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
+                                const real *x, real *dweight, real *room);
+size_t brt_matrix_gradient_room(const brt_matrix *matrix, bool bf16, size_t rows);
+/* The same of rows rounded before, in pairs as the kernel pair_rows has them: dy[ceil(rows / 2), out] and x[.., in] */
+void brt_matrix_weight_gradient_of_pairs(const brt_matrix *matrix, int threads, size_t rows, const uint32_t *dy,
+                                         const uint32_t *x, real *dweight);
 
 #endif
