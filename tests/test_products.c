@@ -119,11 +119,44 @@ static void adds_from_anywhere(void **state)
     free(in_place);
 }
 
+/* More outs than are put into pairs at a time: their gradient has the bits of all pairs made before. */
+static void many_outs_are_paired_in_parts(void **state)
+{
+    enum { few_rows = 11, pairs = 6, many_outs = 4200, few_ins = 19 };
+    const brt_kernels *kernels;
+    brt_matrix *matrix;
+    (void)state;
+    assert_int_equal(brt_kernels_select(&kernels), BRT_OK);
+    if (!brt_kernels_have_bf16(kernels))
+        skip();
+    float *weight = draw(many_outs * few_ins, 0, 1), *x = draw(few_rows * few_ins, 1, 1);
+    float *dy = draw(few_rows * many_outs, 2, 1);
+    uint32_t *x_pairs = make(pairs * few_ins * sizeof *x_pairs), *dy_pairs = make(pairs * many_outs * sizeof *dy_pairs);
+    float *at_once = make(many_outs * few_ins * sizeof(float)), *in_parts = make(many_outs * few_ins * sizeof(float));
+    assert_int_equal(brt_matrix_create(&matrix, kernels, many_outs, few_ins, weight), BRT_OK);
+    float *room = make(brt_matrix_gradient_room(matrix, true, few_rows) * sizeof *room);
+    kernels->pair_rows(few_rows, few_ins, x, few_ins, x_pairs, few_ins);
+    kernels->pair_rows(few_rows, many_outs, dy, many_outs, dy_pairs, many_outs);
+    brt_matrix_weight_gradient_of_pairs(matrix, 1, few_rows, dy_pairs, x_pairs, at_once);
+    brt_matrix_weight_gradient(matrix, 2, true, few_rows, dy, x, in_parts, room);
+    assert_memory_equal(at_once, in_parts, many_outs * few_ins * sizeof(float));
+    brt_matrix_close(matrix);
+    free(weight);
+    free(x);
+    free(dy);
+    free(x_pairs);
+    free(dy_pairs);
+    free(at_once);
+    free(in_parts);
+    free(room);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_may_be_rounded_before),
         cmocka_unit_test(adds_from_anywhere),
+        cmocka_unit_test(many_outs_are_paired_in_parts),
     };
     return cmocka_run_group_tests_name("products", tests, NULL, NULL);
 }

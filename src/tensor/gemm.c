@@ -457,7 +457,8 @@ static void add_rounded_products(int threads, const weight_product *whole, real 
             pairings both = {whole->kernels, rows, brt_ceil_div(rows, rounded_rows),
                              {{columns, outs, whole->dy + row * outs + out, as_pairs(dy)},
                               {ins, ins, whole->x + row * ins, as_pairs(room)}}};
-            brt_parallel_for(threads, (out == 0 ? 2 : 1) * both.row_parts, pair_task, &both);
+            size_t operands = out == 0 ? 2 : 1; /* x stays for the other outs */
+            brt_parallel_for(threads, operands * both.row_parts, pair_task, &both);
             weight_product p = *whole;
             p.rows = pairs;
             p.outs = columns;
