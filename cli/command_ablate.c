@@ -8,6 +8,7 @@
 #include "output.h"
 #include "plot.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 typedef struct ablate_arguments {
     cli_paths arms;
     const char *out;
+    uint64_t seed;
     size_t seeds;
     bool paper, list, resume, json;
 } ablate_arguments;
@@ -31,7 +33,8 @@ static const cli_option options[] = {
      "Table 1 of Hutchins et al. (2022), small: all arms that begin with paper-, of the preset paper-tiny"},
     {"list", 0, CLI_FLAG, FIELD(list), NULL, "list the arms that have names"},
     {"out", 'o', CLI_TEXT, FIELD(out), "DIR", "the runs go to DIR/ARM-SEED, the curves to DIR/losses.svg"},
-    {"seeds", 0, CLI_SIZE, FIELD(seeds), "N", "runs of each arm: with the seeds 0 to N - 1"},
+    {"seed", 0, CLI_COUNT, FIELD(seed), "N", "of the first run of each arm"},
+    {"seeds", 0, CLI_SIZE, FIELD(seeds), "N", "runs of each arm, of seeds in a row"},
     {"resume", 0, CLI_FLAG, FIELD(resume), NULL, "go on with what an interrupted ablation has left to do"},
     CLI_JSON(ablate_arguments),
     CLI_END,
@@ -45,7 +48,7 @@ static void set_defaults(void *arguments)
 /* One run and what it came to. */
 typedef struct trial {
     const arm *arm;
-    size_t seed;
+    uint64_t seed;
     char dir[4096], result[4096 + 16]; /* the run's directory, and the file with its result */
     double loss;                       /* of the last validation, in the unit of the table */
     uint64_t peak_bytes, steps;
@@ -146,7 +149,7 @@ static brt_status run_child(const ablation *a, trial *t)
     char seed[24];
     int exit_status = 0;
     command_line line;
-    snprintf(seed, sizeof seed, "%zu", t->seed);
+    snprintf(seed, sizeof seed, "%" PRIu64, t->seed);
     brt_status status = open_command_line(&line, a->parsed->given_count);
     if (status == BRT_OK) {
         fill_command_line(&line, a, t, seed);
@@ -168,7 +171,7 @@ static brt_status run_trial(const ablation *a, trial *t)
         return cli_fail(BRT_ERROR_ARGUMENT, "%s holds the run already: --resume goes on, or name another --out",
                         t->dir);
     if (!complete) {
-        cli_say("%s, seed %zu: training", t->arm->name, t->seed);
+        cli_say("%s, seed %" PRIu64 ": training", t->arm->name, t->seed);
         CLI_TRY(run_child(a, t));
         read_result(t);
     }
@@ -178,7 +181,7 @@ static brt_status run_trial(const ablation *a, trial *t)
         return cli_fail(BRT_ERROR_DATA, "the run %s was not validated: --val, --val-fraction or --split is needed",
                         t->dir);
     t->loss = validation->y[validation->count - 1];
-    cli_say("%s, seed %zu: %.4f", t->arm->name, t->seed, t->loss);
+    cli_say("%s, seed %" PRIu64 ": %.4f", t->arm->name, t->seed, t->loss);
     return BRT_OK;
 }
 
@@ -309,8 +312,8 @@ static brt_status open_ablation(ablation *a)
     for (size_t i = 0; i < a->trial_count; i++) {
         trial *t = &a->trials[i];
         t->arm = &a->arms[i / arguments->seeds];
-        t->seed = i % arguments->seeds;
-        snprintf(t->dir, sizeof t->dir, "%.3900s/%s-%zu", arguments->out, t->arm->name, t->seed);
+        t->seed = arguments->seed + i % arguments->seeds;
+        snprintf(t->dir, sizeof t->dir, "%.3900s/%s-%" PRIu64, arguments->out, t->arm->name, t->seed);
         snprintf(t->result, sizeof t->result, "%s.json", t->dir);
     }
     return BRT_OK;

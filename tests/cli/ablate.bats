@@ -28,6 +28,13 @@ ablate() {
     [ "$("$BRT" info all/no-recurrence-0 --json | grep -c '"recurrent_layers": \[\]')" -eq 1 ]
 }
 
+@test "seeds begin where --seed says" {
+    ablate --arms base --seed 5 --seeds 2 --out later
+    [ "$(ls -d later/base-?)" = "$(printf 'later/base-5\nlater/base-6')" ]
+    "$BRT" train --data text.txt --val val.txt "${TINY[@]}" --steps 3 --seed 6 --out alone
+    cmp alone/model.safetensors later/base-6/model.safetensors
+}
+
 @test "an ablation goes on where it was interrupted" {
     ablate --arms base t5 --out cut >before
     run ablate --arms base t5 --out cut
