@@ -163,10 +163,10 @@ typedef struct pass {
     const brt_node *node;
     size_t first, rows;
     real *room; /* [takers, forward_room or backward_room] */
-    /* Of backward: */
-    real *z;                       /* [rows, inner], or in pairs of rows as are */
-    uint32_t *x_pairs, *dy_pairs;  /* [ceil(rows / 2), dim], where they are rounded */
-    real *dx;                      /* [the operation's rows, dim], or NULL */
+    /* Of backward. Where they are rounded, z, x and dy are in pairs of rows, [ceil(rows / 2), inner or dim]. */
+    real *z; /* [rows, inner] */
+    uint32_t *x_pairs, *dy_pairs;
+    real *dx; /* [the operation's rows, dim], or NULL */
     bool dx_accumulates;
 } pass;
 
@@ -235,6 +235,7 @@ static void backward_task(void *context, size_t task, int thread)
                                   p->dx + of.first * how->dim, p->dx_accumulates);
 }
 
+/* The same in bf16, with x, dy, z and dh left in pairs of rows. */
 static void rounded_backward_task(void *context, size_t task, int thread)
 {
     const pass *p = context;
