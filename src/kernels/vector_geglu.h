@@ -105,10 +105,9 @@ static void geglu_backward_bf16(size_t rows, size_t inner, const uint16_t *h, co
             two_vectors below = {0}, y = geglu_row_backward(inner, i, h, dy, dh);
             if (both)
                 below = geglu_row_backward(inner, i, h + 2 * inner, dy + inner, dh + 2 * inner);
-            float *pairs = (float *)(void *)(y_pairs + i);
-            vec_store_upto(pairs, left, (vec)vec_pair(y.first, below.first));
+            vec_store_pairs_upto(y_pairs + i, left, vec_pair(y.first, below.first));
             if (left > lanes)
-                vec_store_upto(pairs + lanes, left - lanes, (vec)vec_pair(y.second, below.second));
+                vec_store_pairs_upto(y_pairs + i + lanes, left - lanes, vec_pair(y.second, below.second));
         }
         interleave(2 * inner, dh, both ? dh + 2 * inner : NULL, dh_pairs);
         h += 4 * inner, dy += 2 * inner, dh += 4 * inner, dh_pairs += 2 * inner, y_pairs += inner;

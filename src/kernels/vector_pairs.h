@@ -71,6 +71,12 @@ static void to_bf16(size_t n, const real *x, uint16_t *y)
     }
 }
 
+/* As many pairs of a vector as `left` allows. */
+static inline void vec_store_pairs_upto(uint32_t *p, size_t left, uvec pairs)
+{
+    vec_store_upto((float *)(void *)p, left, (vec)pairs);
+}
+
 /* Two rows lane by lane, `first` in the lower halves; second NULL: 0 */
 static inline void interleave(size_t columns, const uint16_t *first, const uint16_t *second, uint32_t *pairs)
 {
@@ -78,7 +84,7 @@ static inline void interleave(size_t columns, const uint16_t *first, const uint1
         size_t left = columns - i;
         uvec low = (uvec)vec_widen_bf16_upto(first + i, left) >> 16;
         uvec high = second ? (uvec)vec_widen_bf16_upto(second + i, left) : (uvec){0};
-        vec_store_upto((float *)(void *)(pairs + i), left, (vec)(low | high));
+        vec_store_pairs_upto(pairs + i, left, low | high);
     }
 }
 
@@ -88,7 +94,7 @@ static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_strid
         for (size_t i = 0; i < columns; i += lanes) {
             size_t left = columns - i;
             vec second = r + 1 < rows ? vec_load_upto(x + x_stride + i, left) : (vec){0};
-            vec_store_upto((float *)(void *)(y + i), left, (vec)vec_pair(vec_load_upto(x + i, left), second));
+            vec_store_pairs_upto(y + i, left, vec_pair(vec_load_upto(x + i, left), second));
         }
 }
 

@@ -261,8 +261,8 @@ static inline __attribute__((always_inline)) void softmax_pair_step(const softma
     for (size_t v = 0; v < 2; v++)
         if (count > v * lanes) {
             size_t at = j + v * lanes, here = count - v * lanes;
-            vec_store_upto((float *)(void *)(s->p_pairs + at), here, (vec)vec_pair(p[0][v], p[1][v]));
-            vec_store_upto((float *)(void *)(s->ds_pairs + at), here, (vec)vec_pair(ds[0][v], ds[1][v]));
+            vec_store_pairs_upto(s->p_pairs + at, here, vec_pair(p[0][v], p[1][v]));
+            vec_store_pairs_upto(s->ds_pairs + at, here, vec_pair(ds[0][v], ds[1][v]));
         }
     vec_store_bf16_upto(s->ds + j, count, ds[0][0], ds[0][1]);
     vec_store_bf16_upto(s->ds + s->stride + j, count, ds[1][0], ds[1][1]);

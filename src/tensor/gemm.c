@@ -477,17 +477,23 @@ size_t brt_matrix_gradient_room(const brt_matrix *matrix, bool bf16, size_t rows
                 : 0;
 }
 
+static weight_product weight_product_of(const brt_matrix *matrix, bool bf16, size_t rows, const real *dy,
+                                        const real *x, real *dweight)
+{
+    return (weight_product){.kernels = matrix->kernels,
+                            .bf16 = bf16,
+                            .rows = rows,
+                            .outs = matrix->out,
+                            .ins = matrix->in,
+                            .dy = dy,
+                            .x = x,
+                            .dweight = dweight};
+}
+
 void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
                                 const real *x, real *dweight, real *room)
 {
-    weight_product p = {.kernels = matrix->kernels,
-                        .bf16 = bf16,
-                        .rows = rows,
-                        .outs = matrix->out,
-                        .ins = matrix->in,
-                        .dy = dy,
-                        .x = x,
-                        .dweight = dweight};
+    weight_product p = weight_product_of(matrix, bf16, rows, dy, x, dweight);
     if (bf16)
         add_rounded_products(threads, &p, room);
     else
@@ -497,12 +503,6 @@ void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16
 void brt_matrix_weight_gradient_of_pairs(const brt_matrix *matrix, int threads, size_t rows, const uint32_t *dy,
                                          const uint32_t *x, real *dweight)
 {
-    add_products(threads, (weight_product){.kernels = matrix->kernels,
-                                           .bf16 = true,
-                                           .rows = brt_ceil_div(rows, 2),
-                                           .outs = matrix->out,
-                                           .ins = matrix->in,
-                                           .dy = (const real *)(const void *)dy,
-                                           .x = (const real *)(const void *)x,
-                                           .dweight = dweight});
+    add_products(threads, weight_product_of(matrix, true, brt_ceil_div(rows, 2), (const real *)(const void *)dy,
+                                            (const real *)(const void *)x, dweight));
 }
