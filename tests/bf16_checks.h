@@ -54,6 +54,31 @@ static void check_pair_rows(void)
             check_pair_rows_case(r, n);
 }
 
+static void check_pair_rounded_rows_case(size_t rows, size_t columns)
+{
+    size_t x_stride = columns + 3, y_stride = columns + 1, pairs = (rows + 1) / 2;
+    float *x = make_random(rows * x_stride, -9, 9);
+    uint16_t *rounded = (uint16_t *)make(rows * x_stride);
+    uint32_t *got = (uint32_t *)make(pairs * y_stride), *want = (uint32_t *)make(pairs * y_stride);
+    plain->to_bf16(rows * x_stride, x, rounded);
+    for (size_t i = 0; i < pairs * y_stride; i++)
+        got[i] = want[i] = 7;
+    fast->pair_rounded_rows(rows, columns, rounded, x_stride, got, y_stride);
+    plain->pair_rows(rows, columns, x, x_stride, want, y_stride);
+    expect_same("pair_rounded_rows", pairs * y_stride, (const float *)got, (const float *)want);
+    plain->pair_rounded_rows(rows, columns, rounded, x_stride, got, y_stride);
+    expect_same("pair_rounded_rows in plain C", pairs * y_stride, (const float *)got, (const float *)want);
+    free_buffers();
+}
+
+static void check_pair_rounded_rows(void)
+{
+    static const size_t rows[] = {0, 1, 2, 3, 8, 11};
+    for EACH (r, rows)
+        for EACH (n, lengths)
+            check_pair_rounded_rows_case(r, n);
+}
+
 /* Pairs of bf16 numbers, as another kernel makes them. */
 static uint32_t *make_pairs(size_t count)
 {

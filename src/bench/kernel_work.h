@@ -176,6 +176,12 @@ static work bench_pair_rows(const brt_kernels *kernels, arrays *x)
     return passes_over(tile_keys * head, 1.5);
 }
 
+static work bench_pair_rounded_rows(const brt_kernels *kernels, arrays *x)
+{
+    kernels->pair_rounded_rows(tile_keys, head, x->bf16, head, (uint32_t *)(void *)x->b, head);
+    return passes_over(tile_keys * head, 1);
+}
+
 static work bench_sum_squares(const brt_kernels *kernels, arrays *x)
 {
     double sum;

@@ -190,6 +190,16 @@ static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_strid
         }
 }
 
+static void pair_rounded_rows(size_t rows, size_t columns, const uint16_t *x, size_t x_stride, uint32_t *y,
+                              size_t y_stride)
+{
+    for (size_t r = 0; r < rows; r += 2)
+        for (size_t i = 0; i < columns; i++) {
+            uint32_t second = r + 1 < rows ? x[(r + 1) * x_stride + i] : 0;
+            y[r / 2 * y_stride + i] = x[r * x_stride + i] | second << 16;
+        }
+}
+
 static void pack_bf16(size_t k, size_t n, const real *b, size_t b_row, size_t b_column, uint32_t *panels)
 {
     for (size_t p = 0; p < k; p += 2)

@@ -98,6 +98,13 @@ static void pair_rows(size_t rows, size_t columns, const real *x, size_t x_strid
         }
 }
 
+static void pair_rounded_rows(size_t rows, size_t columns, const uint16_t *x, size_t x_stride, uint32_t *y,
+                              size_t y_stride)
+{
+    for (size_t r = 0; r < rows; r += 2, x += 2 * x_stride, y += y_stride)
+        interleave(columns, x, r + 1 < rows ? x + x_stride : NULL, y);
+}
+
 /* sum + the two products of each lane's pairs */
 static inline vec add_pair_products(vec sum, vec a, vec b)
 {

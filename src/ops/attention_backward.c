@@ -35,10 +35,10 @@ static size_t padded_reals(const attention *a)
     return row_tile * a->tiles.width;
 }
 
-/* Query, dout and dquery of a tile of rows, and the first two prepared. */
+/* dquery of a tile of rows, and either form of its query and of dout. */
 static size_t rows_reals(const attention *a)
 {
-    return 3 * padded_reals(a) + 2 * brt_rows_reals(&a->tiles);
+    return padded_reals(a) + 4 * brt_rows_reals(&a->tiles);
 }
 
 static size_t scratch_reals(const attention *a)
@@ -49,16 +49,16 @@ static size_t scratch_reals(const attention *a)
 
 /* ---- D -------------------------------------------------------------------------------------------------- */
 
-/* dout of the tile's rows, [rows, width], and dout . out of each. */
-static void gather_dout(const attention_job *j, const tile *t, real *dout, real *delta)
+/* dout of the tile's rows, and dout . out of each. */
+static brt_rows gather_dout(const attention_job *j, const tile *t, real *room, real *delta)
 {
     const attention *a = j->a;
-    size_t dim = a->dim, width = a->tiles.width;
-    for (size_t i = 0; i < t->count; i++, dout += width) {
-        size_t at = out_index(a, t, i);
-        brt_tiles_pad(&a->tiles, 1, j->dout + at, dout);
-        j->kernels->matvec(1, 1, dim, dout, dim, j->out + at, dim, delta + i, 1, false);
+    for (size_t i = 0; i < t->count; i++) {
+        const real *dout = j->dout + out_index(a, t, i), *out = j->out + out_index(a, t, i);
+        j->kernels->matvec(1, 1, a->dim, dout, a->dim, out, a->dim, delta + i, 1, false);
+        brt_rows_put(&a->tiles, i, 1, dout, room);
     }
+    return (brt_rows){.count = t->count, .left = room};
 }
 
 /* Rows that see one key: over it the softmax is 1 whatever the score, do . o is do . v, and but for that of the sum's
@@ -159,15 +159,14 @@ static void backward_keys(const attention_job *j, const group *g, backward_rows 
 static void open_rows(const attention_job *j, const tile *t, real *room, backward_rows *r)
 {
     const attention *a = j->a;
-    size_t padded = padded_reals(a), prepared = brt_rows_reals(&a->tiles);
-    real *query = room, *dout = query + padded, *query_room = dout + padded, *dout_room = query_room + prepared;
+    size_t rows = brt_rows_reals(&a->tiles);
     r->t = *t;
-    r->dquery = dout_room + prepared;
+    r->query = brt_rows_prepare(&a->tiles, t->count, j->query + query_index(a, t), room);
+    brt_rows_make_right(&a->tiles, &r->query, room + rows);
+    r->dout = gather_dout(j, t, room + 2 * rows, r->delta);
+    brt_rows_make_right(&a->tiles, &r->dout, room + 3 * rows);
+    r->dquery = room + 4 * rows;
     memset(r->dquery, 0, t->count * a->tiles.width * sizeof *r->dquery);
-    brt_tiles_pad(&a->tiles, t->count, j->query + query_index(a, t), query);
-    gather_dout(j, t, dout, r->delta);
-    r->query = brt_rows_prepare(&a->tiles, t->count, query, query_room);
-    r->dout = brt_rows_prepare(&a->tiles, t->count, dout, dout_room);
 }
 
 /* The group's next tiles of rows from the first-th on. */

@@ -25,7 +25,7 @@ static void finish_tile(const attention_job *j, const tile *t, const real *maxim
 
 /* ---- many queries --------------------------------------------------------------------------------------- */
 
-/* Of a tile's rows, as they are padded and summed, [row_tile, width]. */
+/* Of a tile's sums, [row_tile, width]. */
 static size_t rows_reals(const attention *a)
 {
     return row_tile * a->tiles.width;
@@ -34,7 +34,7 @@ static size_t rows_reals(const attention *a)
 size_t brt_attention_forward_scratch(const attention *a)
 {
     size_t scores = brt_max_size(row_tile, a->how.heads) * key_tile;
-    size_t forward = 2 * rows_reals(a) + scores + brt_rows_reals(&a->tiles) + brt_weights_reals(&a->tiles);
+    size_t forward = rows_reals(a) + scores + brt_rows_reals(&a->tiles) + brt_weights_reals(&a->tiles);
     return brt_max_size(forward, brt_prepare_scratch(a));
 }
 
@@ -42,12 +42,11 @@ static void forward_tile(const attention_job *j, const tile *t, real *scratch)
 {
     const attention *a = j->a;
     size_t width = a->tiles.width, visible[row_tile];
-    real *padded = scratch, *out = padded + rows_reals(a), *scores = out + rows_reals(a);
+    real *out = scratch, *scores = out + rows_reals(a);
     real *rows_room = scores + row_tile * key_tile, *weights_room = rows_room + brt_rows_reals(&a->tiles);
     real maximum[row_tile], sum[row_tile] = {0};
     uint16_t *rounded = a->how.dropout.rate > 0 ? NULL : brt_rounded(&a->tiles, weights_room);
-    brt_tiles_pad(&a->tiles, t->count, j->query + query_index(a, t), padded);
-    brt_rows query = brt_rows_prepare(&a->tiles, t->count, padded, rows_room);
+    brt_rows query = brt_rows_prepare(&a->tiles, t->count, j->query + query_index(a, t), rows_room);
     key_range keys;
     for (size_t i = 0; i < t->count; i++)
         maximum[i] = -(real)INFINITY;

@@ -33,8 +33,6 @@ brt_tiles brt_tiles_make(const brt_kernels *kernels, bool bf16, size_t dim)
     return (brt_tiles){kernels, bf16, dim, brt_ceil_div(dim, lanes) * lanes};
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------ */
-
 void brt_tiles_pad(const brt_tiles *tiles, size_t count, const real *x, real *padded)
 {
     size_t dim = tiles->dim, width = tiles->width;
@@ -55,25 +53,40 @@ void brt_tiles_unpad(const brt_tiles *tiles, size_t count, const real *padded, r
         memcpy(x + i * dim, padded + i * width, dim * sizeof *x);
 }
 
-static size_t left_reals(const brt_tiles *tiles)
-{
-    return pair_reals(BRT_ROW_TILE * tiles->width / 2);
-}
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
 
 size_t brt_rows_reals(const brt_tiles *tiles)
 {
-    return tiles->bf16 ? 2 * left_reals(tiles) : 0;
+    return tiles->bf16 ? pair_reals(BRT_ROW_TILE * tiles->width / 2) : BRT_ROW_TILE * tiles->width;
 }
 
-brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *padded, real *room)
+void brt_rows_put(const brt_tiles *tiles, size_t first, size_t count, const real *x, real *room)
+{
+    size_t dim = tiles->dim, width = tiles->width, row = width == dim ? count * dim : dim;
+    uint16_t *rounded = (uint16_t *)as_pairs(room) + first * width;
+    if (!tiles->bf16) {
+        brt_tiles_pad(tiles, count, x, room + first * width);
+        return;
+    }
+    for (size_t i = 0; i < count * dim; i += row, rounded += width) {
+        tiles->kernels->to_bf16(row, x + i, rounded);
+        memset(rounded + dim, 0, (width - dim) * sizeof *rounded);
+    }
+}
+
+brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *x, real *room)
+{
+    brt_rows_put(tiles, 0, count, x, room);
+    return (brt_rows){.count = count, .left = room};
+}
+
+void brt_rows_make_right(const brt_tiles *tiles, brt_rows *rows, real *room)
 {
     size_t width = tiles->width;
-    if (!tiles->bf16)
-        return (brt_rows){count, padded, padded};
-    real *left = room, *right = room + left_reals(tiles);
-    tiles->kernels->to_bf16(count * width, padded, (uint16_t *)as_pairs(left));
-    tiles->kernels->pair_rows(count, width, padded, width, as_pairs(right), width);
-    return (brt_rows){count, left, right};
+    rows->right = tiles->bf16 ? room : rows->left;
+    if (tiles->bf16)
+        tiles->kernels->pair_rounded_rows(rows->count, width, (const uint16_t *)as_const_pairs(rows->left), width,
+                                          as_pairs(room), width);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------ */

@@ -23,22 +23,27 @@ typedef struct brt_tiles {
 } brt_tiles;
 brt_tiles brt_tiles_make(const brt_kernels *kernels, bool bf16, size_t dim);
 
-/* ---- tiles of rows ---- */
-
 /* Writes x, `count` rows of dim, to rows of width. */
 void brt_tiles_pad(const brt_tiles *tiles, size_t count, const real *x, real *padded);
 /* And back. */
 void brt_tiles_unpad(const brt_tiles *tiles, size_t count, const real *padded, real *x);
 
+/* ---- tiles of rows ---- */
+
 typedef struct brt_rows {
     size_t count;
     const real *left;  /* to multiply with each key: [count, width], in bf16 paired along dim, [count, width / 2] */
-    const real *right; /* to be summed over rows: [count, width], in bf16 rows paired, [count / 2 rounded up, width] */
+    const real *right; /* to be summed over rows: [count, width], in bf16 rows paired, [count / 2 rounded up, width];
+                        * NULL until asked for */
 } brt_rows;
-/* Reals of room that preparing takes. */
+/* Reals of room that either form of a tile takes. */
 size_t brt_rows_reals(const brt_tiles *tiles);
-/* `padded` [count, width] is needed as long as the rows are. */
-brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *padded, real *room);
+/* Rows [first, first + count) of a tile, x [count, dim], to the room of its left form. */
+void brt_rows_put(const brt_tiles *tiles, size_t first, size_t count, const real *x, real *room);
+/* x [count, dim] to multiply with keys. */
+brt_rows brt_rows_prepare(const brt_tiles *tiles, size_t count, const real *x, real *room);
+/* The right form, too, of what is in the left one; in f32 they are the same. */
+void brt_rows_make_right(const brt_tiles *tiles, brt_rows *rows, real *room);
 
 /* ---- tiles of keys or values, from x [keys, dim] ---- */
 
