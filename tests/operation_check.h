@@ -36,6 +36,7 @@ struct check {
     real *x[most_inputs], *gradient[most_inputs];
     size_t dims[most_inputs], count[most_inputs];
     brt_matrix *matrix[most_inputs]; /* of inputs with two dimensions */
+    real *packed[most_inputs]; /* their memory */
     uint64_t weighings;
     double loss;
 };
@@ -146,7 +147,8 @@ static inline void open_input(check *k, const brt_kernels *kernels, size_t i)
     k->gradient[i] = zeros(k->count[i]);
     if (k->dims[i] == 2) {
         assert_ok(brt_matrix_create(&k->matrix[i], kernels, in->shape[0], in->shape[1], k->x[i]));
-        assert_ok(brt_matrix_enable(k->matrix[i], false, true));
+        k->packed[i] = zeros(brt_matrix_enabling_bytes(k->matrix[i], false, true) / sizeof(real));
+        assert_ok(brt_matrix_enable(k->matrix[i], false, true, k->packed[i]));
     }
 }
 
@@ -172,6 +174,7 @@ static inline void close_check(check *k)
     brt_tape_close(k->tape);
     for (size_t i = 0; i < most_inputs; i++) {
         brt_matrix_close(k->matrix[i]);
+        free(k->packed[i]);
         free(k->x[i]);
         free(k->gradient[i]);
     }

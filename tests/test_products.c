@@ -47,7 +47,7 @@ typedef struct products {
 static products *multiply(const brt_matrix *matrix, const operands *o, int threads, bool rounded_before)
 {
     products *p = make(sizeof *p);
-    float *room = make(brt_matrix_gradient_room(matrix, true, rows) * sizeof *room);
+    float *room = make(brt_matrix_gradient_room(matrix, threads, true, rows) * sizeof *room);
     brt_operand x = {.reals = o->x}, dy = {.reals = o->dy};
     if (rounded_before) {
         x = (brt_operand){.bf16 = o->rounded_x};
@@ -57,19 +57,32 @@ static products *multiply(const brt_matrix *matrix, const operands *o, int threa
     brt_matrix_forward_rounded(matrix, threads, rows, o->rounded_x, p->rounded_y);
     brt_matrix_input_gradient(matrix, threads, true, rows, dy, p->dx, false);
     if (rounded_before)
-        brt_matrix_weight_gradient_of_pairs(matrix, threads, rows, o->dy_pairs, o->x_pairs, p->dweight);
+        brt_matrix_weight_gradient_of_pairs(matrix, threads, rows, o->dy_pairs, o->x_pairs, p->dweight, room);
     else
         brt_matrix_weight_gradient(matrix, threads, true, rows, o->dy, o->x, p->dweight, room);
     free(room);
     return p;
 }
 
-static brt_matrix *open_matrix(const brt_kernels *kernels, const float *weight, bool bf16)
-{
+/* A matrix and the memory of its packed weights. */
+typedef struct packed_matrix {
     brt_matrix *matrix;
-    assert_int_equal(brt_matrix_create(&matrix, kernels, outs, ins, weight), BRT_OK);
-    assert_int_equal(brt_matrix_enable(matrix, bf16, true), BRT_OK);
-    return matrix;
+    float *memory;
+} packed_matrix;
+
+static packed_matrix open_matrix(const brt_kernels *kernels, const float *weight, bool bf16)
+{
+    packed_matrix p;
+    assert_int_equal(brt_matrix_create(&p.matrix, kernels, outs, ins, weight), BRT_OK);
+    p.memory = make(brt_matrix_enabling_bytes(p.matrix, bf16, true));
+    assert_int_equal(brt_matrix_enable(p.matrix, bf16, true, p.memory), BRT_OK);
+    return p;
+}
+
+static void close_matrix(packed_matrix p)
+{
+    brt_matrix_close(p.matrix);
+    free(p.memory);
 }
 
 /* Products have the same bits whenever their operands are rounded, and by any number of threads; a result in bf16 is
@@ -82,17 +95,17 @@ static void rows_may_be_rounded_before(void **state)
     if (!brt_kernels_have_bf16(kernels))
         skip();
     operands o = draw_operands(kernels);
-    brt_matrix *matrix = open_matrix(kernels, o.weight, true);
-    products *first = multiply(matrix, &o, 1, false);
+    packed_matrix p = open_matrix(kernels, o.weight, true);
+    products *first = multiply(p.matrix, &o, 1, false);
     uint16_t *rounded = make(sizeof first->rounded_y);
     brt_round_rows(kernels, rows, outs, first->y, outs, rounded);
     assert_memory_equal(first->rounded_y, rounded, sizeof first->rounded_y);
     for (int threads = 1; threads <= 3; threads++) {
-        products *other = multiply(matrix, &o, threads, true);
+        products *other = multiply(p.matrix, &o, threads, true);
         assert_memory_equal(other, first, sizeof *first);
         free(other);
     }
-    brt_matrix_close(matrix);
+    close_matrix(p);
     close_operands(&o);
     free(rounded);
     free(first);
@@ -105,14 +118,14 @@ static void adds_from_anywhere(void **state)
     (void)state;
     assert_int_equal(brt_kernels_select(&kernels), BRT_OK);
     operands o = draw_operands(kernels);
-    brt_matrix *matrix = open_matrix(kernels, o.weight, false);
+    packed_matrix p = open_matrix(kernels, o.weight, false);
     float *added = draw(rows * outs, 3, 1), *y = make(rows * outs * sizeof *y);
     float *in_place = make(rows * outs * sizeof *y);
     memcpy(in_place, added, rows * outs * sizeof *y);
-    brt_matrix_forward(matrix, 2, false, rows, (brt_operand){.reals = o.x}, added, y);
-    brt_matrix_forward(matrix, 1, false, rows, (brt_operand){.reals = o.x}, in_place, in_place);
+    brt_matrix_forward(p.matrix, 2, false, rows, (brt_operand){.reals = o.x}, added, y);
+    brt_matrix_forward(p.matrix, 1, false, rows, (brt_operand){.reals = o.x}, in_place, in_place);
     assert_memory_equal(y, in_place, rows * outs * sizeof *y);
-    brt_matrix_close(matrix);
+    close_matrix(p);
     close_operands(&o);
     free(added);
     free(y);
@@ -134,10 +147,10 @@ static void many_outs_are_paired_in_parts(void **state)
     uint32_t *x_pairs = make(pairs * few_ins * sizeof *x_pairs), *dy_pairs = make(pairs * many_outs * sizeof *dy_pairs);
     float *at_once = make(many_outs * few_ins * sizeof(float)), *in_parts = make(many_outs * few_ins * sizeof(float));
     assert_int_equal(brt_matrix_create(&matrix, kernels, many_outs, few_ins, weight), BRT_OK);
-    float *room = make(brt_matrix_gradient_room(matrix, true, few_rows) * sizeof *room);
+    float *room = make(brt_matrix_gradient_room(matrix, 2, true, few_rows) * sizeof *room);
     kernels->pair_rows(few_rows, few_ins, x, few_ins, x_pairs, few_ins);
     kernels->pair_rows(few_rows, many_outs, dy, many_outs, dy_pairs, many_outs);
-    brt_matrix_weight_gradient_of_pairs(matrix, 1, few_rows, dy_pairs, x_pairs, at_once);
+    brt_matrix_weight_gradient_of_pairs(matrix, 1, few_rows, dy_pairs, x_pairs, at_once, room);
     brt_matrix_weight_gradient(matrix, 2, true, few_rows, dy, x, in_parts, room);
     assert_memory_equal(at_once, in_parts, many_outs * few_ins * sizeof(float));
     brt_matrix_close(matrix);

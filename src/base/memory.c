@@ -1,6 +1,10 @@
+#define _GNU_SOURCE
 #include "memory.h"
 
+#include "size.h"
+
 #include <stdio.h>
+#include <sys/mman.h>
 
 /* The number after `label` in a file of lines "label number ..."; fallback if there is none. */
 static uint64_t read_number(const char *path, const char *label, uint64_t fallback)
@@ -37,4 +41,37 @@ brt_status brt_memory_check(uint64_t bytes, const char *what)
         return BRT_OK;
     return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %llu bytes of %s: %llu are available",
                     (unsigned long long)bytes, what, (unsigned long long)available);
+}
+
+enum { small_page = 4096, huge_page = 2 << 20 };
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = bytes < huge_page ? small_page : huge_page;
+    return brt_ceil_div(brt_max_size(bytes, 1), page) * page;
+}
+
+/* Touching a page for the first time costs microseconds in a virtual machine: do it once, here. */
+static void touch(unsigned char *pages, size_t size)
+{
+    for (size_t i = 0; i < size; i += small_page)
+        pages[i] = 0;
+}
+
+void *brt_pages_take(size_t bytes)
+{
+    size_t size = whole_pages(bytes);
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED)
+        return NULL;
+    if (size >= huge_page)
+        madvise(pages, size, MADV_HUGEPAGE);
+    touch(pages, size);
+    return pages;
+}
+
+void brt_pages_give(void *pages, size_t bytes)
+{
+    if (pages)
+        munmap(pages, whole_pages(bytes));
 }

@@ -123,6 +123,9 @@ void brt_parameters_close(brt_parameters *parameters)
         brt_matrix_close(parameters->items[i].matrix);
         brt_quantized_close(&parameters->items[i].quantized);
     }
+    for (size_t i = 0; parameters->packed && i < parameters->packed->count; i++)
+        brt_pages_give(parameters->packed->stretch[i].pages, parameters->packed->stretch[i].bytes);
+    free(parameters->packed);
     free(parameters->items);
     free(parameters->memory);
     *parameters = (brt_parameters){0};
@@ -164,6 +167,9 @@ brt_table brt_parameter_table(brt_parameter *rows)
 
 brt_status brt_parameters_create_matrices(brt_parameters *parameters, const brt_kernels *kernels)
 {
+    parameters->packed = calloc(1, sizeof *parameters->packed);
+    if (!parameters->packed)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for packed weights");
     for (size_t i = 0; i < parameters->count; i++) {
         brt_parameter *item = &parameters->items[i];
         if (item->is_matrix && item->precision == BRT_F32)
@@ -175,24 +181,59 @@ brt_status brt_parameters_create_matrices(brt_parameters *parameters, const brt_
 
 static pthread_mutex_t enabling = PTHREAD_MUTEX_INITIALIZER;
 
+static size_t enabling_bytes(const brt_parameters *parameters, bool bf16, bool gradients)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < parameters->count; i++)
+        if (parameters->items[i].matrix)
+            bytes += brt_matrix_enabling_bytes(parameters->items[i].matrix, bf16, gradients);
+    return bytes;
+}
+
+/* What cannot be packed fails before any is. */
+static brt_status pack_all(const brt_parameters *parameters, bool bf16, bool gradients, real *room)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        brt_matrix *matrix = parameters->items[i].matrix;
+        size_t bytes = matrix ? brt_matrix_enabling_bytes(matrix, bf16, gradients) : 0;
+        if (matrix)
+            BRT_TRY(brt_matrix_enable(matrix, bf16, gradients, room));
+        room += bytes / sizeof *room;
+    }
+    return BRT_OK;
+}
+
+static brt_status enable(const brt_parameters *parameters, bool bf16, bool gradients)
+{
+    brt_packed_memory *packed = parameters->packed;
+    size_t bytes = enabling_bytes(parameters, bf16, gradients);
+    if (bytes == 0)
+        return BRT_OK;
+    real *room = brt_pages_take(bytes);
+    if (!room)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for %zu bytes of packed weights", bytes);
+    brt_status status = pack_all(parameters, bf16, gradients, room);
+    if (status != BRT_OK) {
+        brt_pages_give(room, bytes);
+        return status;
+    }
+    packed->stretch[packed->count].pages = room;
+    packed->stretch[packed->count++].bytes = bytes;
+    return BRT_OK;
+}
+
 brt_status brt_parameters_enable(const brt_parameters *parameters, bool bf16, bool gradients)
 {
-    brt_status status = BRT_OK;
     pthread_mutex_lock(&enabling);
-    for (size_t i = 0; i < parameters->count && status == BRT_OK; i++)
-        if (parameters->items[i].matrix)
-            status = brt_matrix_enable(parameters->items[i].matrix, bf16, gradients);
+    brt_status status = enable(parameters, bf16, gradients);
     pthread_mutex_unlock(&enabling);
     return status;
 }
 
 uint64_t brt_parameters_enabling_bytes(const brt_parameters *parameters, bool bf16, bool gradients)
 {
-    uint64_t bytes = 0;
     pthread_mutex_lock(&enabling);
-    for (size_t i = 0; i < parameters->count; i++)
-        if (parameters->items[i].matrix)
-            bytes += brt_matrix_enabling_bytes(parameters->items[i].matrix, bf16, gradients);
+    size_t bytes = enabling_bytes(parameters, bf16, gradients);
     pthread_mutex_unlock(&enabling);
     return bytes;
 }

@@ -37,11 +37,22 @@ typedef struct brt_parameter {
     brt_quantized quantized; /* unless the precision is F32 */
 } brt_parameter;
 
+/* Memory of packed weights: each call that enables something takes a stretch, for forward products in f32 or bf16 and
+ * then perhaps for gradients. */
+typedef struct brt_packed_memory {
+    struct {
+        real *pages;
+        size_t bytes;
+    } stretch[4];
+    size_t count;
+} brt_packed_memory;
+
 typedef struct brt_parameters {
     brt_parameter *items;
     size_t count;
     real *memory; /* of those in F32 */
     size_t total; /* reals; every parameter begins at a multiple of 16 */
+    brt_packed_memory *packed; /* of matrices */
 } brt_parameters;
 
 /* Chooses the precision of a parameter by its name and shape; asked only of those that can be quantized. */

@@ -66,6 +66,7 @@ struct brt_stream {
     real *x;             /* [rows, block_width, dim]: between layers */
     int32_t *tokens;     /* [rows, block_width]: of the current call's part */
     void *memory;        /* the arrays above that are not told otherwise */
+    real *projections;   /* packed, of all states */
     size_t memory_bytes;
 };
 

@@ -6,6 +6,7 @@
  * The parts are the same however the tokens came, so the new state is, too. */
 #include "stream_state.h"
 
+#include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/size.h"
 #include "../tensor/bulk.h"
@@ -398,14 +399,17 @@ void brt_stream_finish_states(const brt_stream *stream)
 
 /* ---- opening and planning ---------------------------------------------------------------------------------------- */
 
-static brt_status make_projections(brt_stream *stream, size_t index)
+/* Returns in *room what is left of it. */
+static brt_status make_projections(brt_stream *stream, size_t index, real **room)
 {
     const brt_state_container *container = &stream->model->container[index];
     for (size_t i = 0; i < container->projections; i++) {
         brt_matrix **matrix = &stream->state[index].token_projection[i];
         brt_tensor *weight = brt_state_token_projection(stream->tape, container, &container->projection[i]);
         BRT_TRY(brt_matrix_create(matrix, stream->model->kernels, weight->shape[0], weight->shape[1], weight->data));
-        BRT_TRY(brt_matrix_enable(*matrix, false, false));
+        size_t bytes = brt_matrix_enabling_bytes(*matrix, false, false);
+        BRT_TRY(brt_matrix_enable(*matrix, false, false, *room));
+        *room += bytes / sizeof **room;
         brt_tape_rewind(stream->tape);
     }
     return BRT_OK;
@@ -413,8 +417,12 @@ static brt_status make_projections(brt_stream *stream, size_t index)
 
 brt_status brt_stream_make_projections(brt_stream *stream)
 {
+    size_t bytes = brt_stream_projections_bytes(stream);
+    real *room = stream->projections = brt_pages_take(bytes);
+    if (!room)
+        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a stream's projections of %zu bytes", bytes);
     for (size_t i = 0; i < stream->model->containers; i++)
-        BRT_TRY(make_projections(stream, i));
+        BRT_TRY(make_projections(stream, i, &room));
     return BRT_OK;
 }
 
@@ -423,6 +431,7 @@ void brt_stream_close_projections(brt_stream *stream)
     for (size_t i = 0; i < stream->model->containers && stream->state; i++)
         for (size_t j = 0; j < BRT_STATE_PROJECTIONS; j++)
             brt_matrix_close(stream->state[i].token_projection[j]);
+    brt_pages_give(stream->projections, brt_stream_projections_bytes(stream));
 }
 
 size_t brt_stream_projections_bytes(const brt_stream *stream)

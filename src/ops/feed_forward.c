@@ -166,6 +166,7 @@ typedef struct pass {
     /* Of backward. Where they are rounded, z, x and dy are in pairs of rows, [ceil(rows / 2), inner or dim]. */
     real *z; /* [rows, inner] */
     uint32_t *x_pairs, *dy_pairs;
+    real *packing_room; /* of the weights' gradients */
     real *dx; /* [the operation's rows, dim], or NULL */
     bool dx_accumulates;
 } pass;
@@ -281,13 +282,15 @@ static void weights_backward(const pass *p, real *din, real *dout)
     real *dh = p->node->out[kept_output]->data + p->first * h_row(how);
     const real *x = p->node->in[x_input]->data + at, *dy = p->node->out[y_output]->gradient + at;
     if (dout && how->rounds)
-        brt_matrix_weight_gradient_of_pairs(how->out.matrix, threads, rows, p->dy_pairs, as_pairs(p->z), dout);
+        brt_matrix_weight_gradient_of_pairs(how->out.matrix, threads, rows, p->dy_pairs, as_pairs(p->z), dout,
+                                            p->packing_room);
     else if (dout)
-        brt_matrix_weight_gradient(how->out.matrix, threads, false, rows, dy, p->z, dout, NULL);
+        brt_matrix_weight_gradient(how->out.matrix, threads, false, rows, dy, p->z, dout, p->packing_room);
     if (din && how->rounds)
-        brt_matrix_weight_gradient_of_pairs(how->in.matrix, threads, rows, as_pairs(dh), p->x_pairs, din);
+        brt_matrix_weight_gradient_of_pairs(how->in.matrix, threads, rows, as_pairs(dh), p->x_pairs, din,
+                                            p->packing_room);
     else if (din)
-        brt_matrix_weight_gradient(how->in.matrix, threads, false, rows, dh, x, din, NULL);
+        brt_matrix_weight_gradient(how->in.matrix, threads, false, rows, dh, x, din, p->packing_room);
 }
 
 static void backward(brt_tape *tape, brt_node *node)
@@ -297,16 +300,18 @@ static void backward(brt_tape *tape, brt_node *node)
     size_t rows = brt_min_size(most_at_once, how->rows), room = takers(tape, how) * backward_room(how);
     size_t z = how->rounds ? pairs_room(rows, how->inner) : rows * how->inner;
     size_t pairs = how->rounds ? pairs_room(rows, how->dim) : 0;
+    size_t packing = brt_matrix_gradient_room(how->in.matrix, brt_tape_threads(tape), false, rows);
     pass p = {.tape = tape, .node = node, .dx_accumulates = x->has_gradient};
     p.dx = brt_gradient_reach(tape, x);
     real *din = brt_gradient_accumulate(tape, node->in[in_input]);
     real *dout = brt_gradient_accumulate(tape, node->in[out_input]);
-    brt_tensor *scratch = brt_scratch(tape, z + room + 2 * pairs);
+    brt_tensor *scratch = brt_scratch(tape, z + room + 2 * pairs + packing);
     if (brt_tape_running(tape)) {
         p.z = scratch->data;
         p.room = p.z + z;
         p.x_pairs = as_pairs(p.room + room);
         p.dy_pairs = p.x_pairs + pairs;
+        p.packing_room = p.room + room + 2 * pairs;
         for (; p.first < how->rows; p.first += rows) {
             p.rows = brt_min_size(rows, how->rows - p.first);
             run_pass(&p, how->rounds ? rounded_backward_task : backward_task);

@@ -47,7 +47,7 @@ static void backward(brt_tape *tape, brt_node *node)
     real *dx = brt_gradient_reach(tape, x);
     real *dweight = brt_gradient_accumulate(tape, node->in[weight_input]);
     real *dbias = bias ? brt_gradient_accumulate(tape, bias) : NULL;
-    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->weights.matrix, bf16, how->rows));
+    brt_tensor *room = brt_scratch(tape, brt_matrix_gradient_room(how->weights.matrix, threads, bf16, how->rows));
     if (brt_tape_running(tape)) {
         if (dx)
             brt_matrix_input_gradient(how->weights.matrix, threads, bf16, how->rows, brt_operand_in(dy, false), dx,

@@ -115,17 +115,17 @@ static void repack(const brt_matrix *matrix, bool bf16, product_kind kind)
     }
 }
 
-static brt_status make_packed(brt_matrix *matrix, bool bf16, product_kind kind)
+/* Returns what is left of the room. */
+static real *make_packed(brt_matrix *matrix, bool bf16, product_kind kind, real *room)
 {
     packed *b = &matrix->copies[bf16][kind];
+    size_t reals = packed_bytes(matrix->kernels, b, bf16) / sizeof(real);
     if (b->data)
-        return BRT_OK;
-    b->data = aligned_alloc(64, packed_bytes(matrix->kernels, b, bf16));
-    if (!b->data)
-        return BRT_FAIL(BRT_ERROR_MEMORY, "out of memory for a packed weight of %zu x %zu", matrix->out, matrix->in);
-    memset(b->data, 0, packed_bytes(matrix->kernels, b, bf16));
+        return room;
+    b->data = room;
+    memset(room, 0, reals * sizeof(real));
     repack(matrix, bf16, kind);
-    return BRT_OK;
+    return room + reals;
 }
 
 brt_status brt_matrix_create(brt_matrix **out, const brt_kernels *kernels, size_t rows, size_t columns,
@@ -143,12 +143,14 @@ brt_status brt_matrix_create(brt_matrix **out, const brt_kernels *kernels, size_
     return BRT_OK;
 }
 
-brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients)
+brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients, real *room)
 {
     if (bf16 && !brt_kernels_have_bf16(matrix->kernels))
         return BRT_FAIL(BRT_ERROR_UNSUPPORTED, "this processor has no products of bf16 numbers: train in f32");
-    BRT_TRY(make_packed(matrix, bf16, x_weight_t));
-    return gradients ? make_packed(matrix, bf16, dy_weight) : BRT_OK;
+    room = make_packed(matrix, bf16, x_weight_t, room);
+    if (gradients)
+        make_packed(matrix, bf16, dy_weight, room);
+    return BRT_OK;
 }
 
 void brt_matrix_refresh(brt_matrix *matrix)
@@ -161,12 +163,6 @@ void brt_matrix_refresh(brt_matrix *matrix)
 
 void brt_matrix_close(brt_matrix *matrix)
 {
-    if (!matrix)
-        return;
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        free(matrix->copies[bf16][x_weight_t].data);
-        free(matrix->copies[bf16][dy_weight].data);
-    }
     free(matrix);
 }
 
@@ -354,6 +350,7 @@ typedef struct weight_product {
     size_t rows, outs, ins, out_parts, in_parts;
     const real *dy, *x; /* [rows, outs] and [rows, ins] */
     real *dweight;
+    real *packed_x;     /* a panel for each thread, in memory that keeps its place in the second-level cache */
 } weight_product;
 
 typedef struct span {
@@ -398,14 +395,19 @@ static void add_product(const weight_product *p, span outs, span ins, size_t row
         kernels->pack_matmul(m, n, k, dy, 1, p->outs, x, p->ins, packed_x, c, c, p->ins, &ahead);
 }
 
+/* Reals of a panel of x. */
+static size_t panel_reals(const brt_kernels *kernels)
+{
+    return deepest * (size_t)kernels->panel_columns;
+}
+
 static void gradient_task(void *context, size_t task, int thread)
 {
     const weight_product *p = context;
     size_t panel = (size_t)p->kernels->panel_columns;
     span outs = part_of(p->outs, panel, p->out_parts, task / p->in_parts);
     span ins = part_of(p->ins, panel, p->in_parts, task % p->in_parts);
-    real packed_x[deepest * widest_panel];
-    (void)thread;
+    real *packed_x = p->packed_x + (size_t)thread * panel_reals(p->kernels);
     for (size_t row = 0; row < p->rows; row += deepest)
         for (size_t j = ins.begin; j < ins.end; j += panel)
             for (size_t i = outs.begin; i < outs.end; i += panel)
@@ -470,15 +472,17 @@ static void add_rounded_products(int threads, const weight_product *whole, real 
     }
 }
 
-size_t brt_matrix_gradient_room(const brt_matrix *matrix, bool bf16, size_t rows)
+/* A panel for each thread, then what is put into pairs. */
+size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads, bool bf16, size_t rows)
 {
-    return bf16 ? brt_ceil_div(brt_min_size(rows, paired_rows), 2) *
-                      (matrix->in + brt_min_size(matrix->out, paired_outs))
-                : 0;
+    size_t panels = (size_t)threads * panel_reals(matrix->kernels);
+    return panels + (bf16 ? brt_ceil_div(brt_min_size(rows, paired_rows), 2) *
+                                (matrix->in + brt_min_size(matrix->out, paired_outs))
+                          : 0);
 }
 
 static weight_product weight_product_of(const brt_matrix *matrix, bool bf16, size_t rows, const real *dy,
-                                        const real *x, real *dweight)
+                                        const real *x, real *dweight, real *room)
 {
     return (weight_product){.kernels = matrix->kernels,
                             .bf16 = bf16,
@@ -487,22 +491,23 @@ static weight_product weight_product_of(const brt_matrix *matrix, bool bf16, siz
                             .ins = matrix->in,
                             .dy = dy,
                             .x = x,
-                            .dweight = dweight};
+                            .dweight = dweight,
+                            .packed_x = room};
 }
 
 void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
                                 const real *x, real *dweight, real *room)
 {
-    weight_product p = weight_product_of(matrix, bf16, rows, dy, x, dweight);
+    weight_product p = weight_product_of(matrix, bf16, rows, dy, x, dweight, room);
     if (bf16)
-        add_rounded_products(threads, &p, room);
+        add_rounded_products(threads, &p, room + (size_t)threads * panel_reals(matrix->kernels));
     else
         add_products(threads, p);
 }
 
 void brt_matrix_weight_gradient_of_pairs(const brt_matrix *matrix, int threads, size_t rows, const uint32_t *dy,
-                                         const uint32_t *x, real *dweight)
+                                         const uint32_t *x, real *dweight, real *room)
 {
     add_products(threads, weight_product_of(matrix, true, brt_ceil_div(rows, 2), (const real *)(const void *)dy,
-                                            (const real *)(const void *)x, dweight));
+                                            (const real *)(const void *)x, dweight, room));
 }

@@ -19,9 +19,10 @@ typedef struct brt_matrix brt_matrix;
 brt_status brt_matrix_create(brt_matrix **matrix, const brt_kernels *kernels, size_t out, size_t in,
                              const real *weight);
 void brt_matrix_close(brt_matrix *matrix);
-/* Packs the weights for forward products in f32 or bf16 and, for a trainer, for gradients of the input; what is packed
- * stays so. BRT_ERROR_UNSUPPORTED in bf16 where the processor has no products of it. */
-brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients);
+/* Packs the weights for forward products in f32 or bf16 and, for a trainer, for gradients of the input, into a room of
+ * brt_matrix_enabling_bytes, the caller's, who keeps it as long as the matrix. What is packed stays so.
+ * BRT_ERROR_UNSUPPORTED in bf16 where the processor has no products of it. */
+brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients, real *room);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */
 void brt_matrix_refresh(brt_matrix *matrix);
 /* Bytes of a weight packed for forward products in f32. */
@@ -65,9 +66,10 @@ void brt_matrix_input_gradient(const brt_matrix *matrix, int threads, bool bf16,
 /* dweight[out, in] += dy[rows, out]^T x[rows, in]; room is of brt_matrix_gradient_room reals. */
 void brt_matrix_weight_gradient(const brt_matrix *matrix, int threads, bool bf16, size_t rows, const real *dy,
                                 const real *x, real *dweight, real *room);
-size_t brt_matrix_gradient_room(const brt_matrix *matrix, bool bf16, size_t rows);
-/* The same of rows rounded before, in pairs as the kernel pair_rows has them: dy[ceil(rows / 2), out] and x[.., in] */
+size_t brt_matrix_gradient_room(const brt_matrix *matrix, int threads, bool bf16, size_t rows);
+/* The same of rows rounded before, in pairs as the kernel pair_rows has them: dy[ceil(rows / 2), out] and x[.., in].
+ * The room is that of f32. */
 void brt_matrix_weight_gradient_of_pairs(const brt_matrix *matrix, int threads, size_t rows, const uint32_t *dy,
-                                         const uint32_t *x, real *dweight);
+                                         const uint32_t *x, real *dweight, real *room);
 
 #endif

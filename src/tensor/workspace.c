@@ -1,13 +1,12 @@
-#define _GNU_SOURCE
 #include "workspace.h"
 
+#include "../base/memory.h"
 #include "../base/size.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-enum { alignment = 64, huge_page = 2 << 20, page = 4096 };
+enum { alignment = 64, granule = 2 << 20 };
 
 /* A stretch of the workspace; stretches lie side by side and cover it up to the end of the last one. */
 typedef struct stretch {
@@ -17,7 +16,7 @@ typedef struct stretch {
 
 struct brt_workspace {
     unsigned char *memory;
-    size_t mapped;   /* bytes of `memory` */
+    size_t taken;    /* bytes of `memory` */
     size_t limit;    /* offsets end here: unbounded while planning */
     size_t peak;
     stretch *stretches; /* sorted by offset */
@@ -35,24 +34,13 @@ brt_status brt_workspace_plan(brt_workspace **out)
     return BRT_OK;
 }
 
-/* Touching a page for the first time costs microseconds in a virtual machine: do it once, here. */
-static void touch(unsigned char *memory, size_t size)
-{
-    for (size_t i = 0; i < size; i += page)
-        memory[i] = 0;
-}
-
 brt_status brt_workspace_commit(brt_workspace *workspace)
 {
-    size_t size = brt_ceil_div(brt_max_size(workspace->peak, 1), huge_page) * huge_page;
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    size_t size = brt_ceil_div(brt_max_size(workspace->peak, 1), granule) * granule;
+    workspace->memory = brt_pages_take(size);
+    if (!workspace->memory)
         return BRT_FAIL(BRT_ERROR_MEMORY, "the system refused %zu bytes of working memory", size);
-    madvise(memory, size, MADV_HUGEPAGE);
-    touch(memory, size);
-    workspace->memory = memory;
-    workspace->mapped = size;
-    workspace->limit = size;
+    workspace->taken = workspace->limit = size;
     workspace->count = workspace->full = 0;
     return BRT_OK;
 }
@@ -61,8 +49,7 @@ void brt_workspace_close(brt_workspace *workspace)
 {
     if (!workspace)
         return;
-    if (workspace->memory)
-        munmap(workspace->memory, workspace->mapped);
+    brt_pages_give(workspace->memory, workspace->taken);
     free(workspace->stretches);
     free(workspace);
 }
