@@ -7,30 +7,34 @@
 #include "vector_pairs.h"
 #include "vector_stored.h"
 
-static inline vec normal_cumulative(vec g)
+/* Whether results are to be rounded to bf16 is a constant at every call. */
+
+static inline vec normal_cumulative(bool for_bf16, vec g)
 {
-    return 0.5f + 0.5f * vec_erf(g * 0.70710678f);
+    vec x = g * 0.70710678f;
+    return 0.5f + 0.5f * (for_bf16 ? vec_erf_for_bf16(x) : vec_erf(x));
 }
 
-static inline vec normal_density(vec g)
+static inline vec normal_density(bool for_bf16, vec g)
 {
-    return 0.39894228f * vec_exp(g * g * -0.5f);
+    vec power = g * g * -0.72134752f; /* of 2: -1/2 log2 e */
+    return 0.39894228f * (for_bf16 ? vec_exp2_for_bf16(power) : vec_exp2(power));
 }
 
-static inline vec geglu(vec a, vec gate)
+static inline vec geglu(bool for_bf16, vec a, vec gate)
 {
-    return a * gate * normal_cumulative(gate);
+    return a * gate * normal_cumulative(for_bf16, gate);
 }
 
 typedef struct geglu_gradients {
     vec y, da, dgate;
 } geglu_gradients;
 
-static inline geglu_gradients geglu_gradient(vec a, vec gate, vec d)
+static inline geglu_gradients geglu_gradient(bool for_bf16, vec a, vec gate, vec d)
 {
-    vec cumulative = normal_cumulative(gate);
+    vec cumulative = normal_cumulative(for_bf16, gate);
     return (geglu_gradients){a * gate * cumulative, d * gate * cumulative,
-                             d * a * (cumulative + gate * normal_density(gate))};
+                             d * a * (cumulative + gate * normal_density(for_bf16, gate))};
 }
 
 static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
@@ -38,7 +42,7 @@ static void geglu_forward(size_t rows, size_t inner, const real *h, real *y)
     for (size_t r = 0; r < rows; r++, h += 2 * inner, y += inner)
         for (size_t i = 0; i < inner; i += lanes) {
             size_t left = inner - i;
-            vec_store_upto(y + i, left, geglu(vec_load_upto(h + i, left), vec_load_upto(h + inner + i, left)));
+            vec_store_upto(y + i, left, geglu(false, vec_load_upto(h + i, left), vec_load_upto(h + inner + i, left)));
         }
 }
 
@@ -48,7 +52,7 @@ static void geglu_backward(size_t rows, size_t inner, const real *h, const real 
         for (size_t i = 0; i < inner; i += lanes) {
             size_t left = inner - i;
             vec a = vec_load_upto(h + i, left), gate = vec_load_upto(h + inner + i, left);
-            geglu_gradients g = geglu_gradient(a, gate, vec_load_upto(dy + i, left));
+            geglu_gradients g = geglu_gradient(false, a, gate, vec_load_upto(dy + i, left));
             vec_store_upto(dh + i, left, g.da);
             vec_store_upto(dh + inner + i, left, g.dgate);
             vec_store_upto(y + i, left, g.y);
@@ -68,8 +72,8 @@ static void geglu_forward_bf16(size_t rows, size_t inner, const uint16_t *h, uin
         for (size_t i = 0; i < inner; i += 2 * lanes) {
             size_t left = inner - i;
             const uint16_t *a = h + i, *gate = h + inner + i;
-            vec first = geglu(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left));
-            vec_store_bf16_upto(y + i, left, first, geglu(second_widened(a, left), second_widened(gate, left)));
+            vec first = geglu(true, vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left));
+            vec_store_bf16_upto(y + i, left, first, geglu(true, second_widened(a, left), second_widened(gate, left)));
         }
         if (inner % 2)
             y[inner] = 0;
@@ -86,9 +90,9 @@ static inline two_vectors geglu_row_backward(size_t inner, size_t i, const uint1
     size_t left = inner - i;
     const uint16_t *a = h + i, *gate = h + inner + i;
     vec second_dy = left > lanes ? vec_load_upto(dy + i + lanes, left - lanes) : (vec){0};
-    geglu_gradients g = geglu_gradient(vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left),
+    geglu_gradients g = geglu_gradient(true, vec_widen_bf16_upto(a, left), vec_widen_bf16_upto(gate, left),
                                        vec_load_upto(dy + i, left));
-    geglu_gradients second = geglu_gradient(second_widened(a, left), second_widened(gate, left), second_dy);
+    geglu_gradients second = geglu_gradient(true, second_widened(a, left), second_widened(gate, left), second_dy);
     vec_store_bf16_upto(dh + i, left, g.da, second.da);
     vec_store_bf16_upto(dh + inner + i, left, g.dgate, second.dgate);
     return (two_vectors){g.y, second.y};

@@ -44,7 +44,8 @@ static inline __attribute__((always_inline)) vec two_exponentials(size_t left, f
     for (size_t k = 0; k < 2; k++)
         if (left > k * lanes) {
             size_t here = left - k * lanes;
-            two[k] = vec_zero_beyond(here, vec_exp2(factor * (vec_load_upto(x + k * lanes, here) - most)));
+            vec power = factor * (vec_load_upto(x + k * lanes, here) - most);
+            two[k] = vec_zero_beyond(here, y ? vec_exp2_for_bf16(power) : vec_exp2(power));
             if (p)
                 vec_store_upto(p + k * lanes, here, two[k]);
         }
@@ -184,11 +185,13 @@ static void drop(size_t rows, size_t count, const brt_mask *mask, uint32_t first
         }
 }
 
-/* p, and ds in the place of dp. */
-static inline __attribute__((always_inline)) vec softmax_gradient(float factor, float maximum, float binary_log_sum,
-                                                                  float delta, vec score, vec *dp)
+/* p, and ds in the place of dp; whether both are to be rounded is a constant at every call. */
+static inline __attribute__((always_inline)) vec softmax_gradient(bool for_bf16, float factor, float maximum,
+                                                                  float binary_log_sum, float delta, vec score,
+                                                                  vec *dp)
 {
-    vec p = vec_exp2(log2_e * factor * (score - maximum) - binary_log_sum);
+    vec power = log2_e * factor * (score - maximum) - binary_log_sum;
+    vec p = for_bf16 ? vec_exp2_for_bf16(power) : vec_exp2(power);
     *dp = factor * p * (*dp - delta);
     return p;
 }
@@ -200,7 +203,7 @@ static inline __attribute__((always_inline)) void softmax_backward(size_t left, 
 {
     vec ds = vec_load_upto(dp, left);
     vec_store_upto(scores, left,
-                   softmax_gradient(factor, maximum, binary_log_sum, delta, vec_load_upto(scores, left), &ds));
+                   softmax_gradient(false, factor, maximum, binary_log_sum, delta, vec_load_upto(scores, left), &ds));
     vec_store_upto(dp, left, ds);
 }
 
@@ -238,7 +241,7 @@ static inline __attribute__((always_inline)) void softmax_vector(const softmax_p
 {
     size_t at = row * s->stride + j;
     *ds = vec_load_upto(s->dp + at, left);
-    *p = softmax_gradient(s->factor, s->maximum[row], s->binary_log_sum[row], s->delta[row],
+    *p = softmax_gradient(true, s->factor, s->maximum[row], s->binary_log_sum[row], s->delta[row],
                           vec_load_upto(s->scores + at, left), ds);
     *p = vec_zero_beyond(left, *p);
     *ds = vec_zero_beyond(left, *ds);
