@@ -357,12 +357,12 @@ typedef struct span {
     size_t begin, end;
 } span;
 
-/* Columns of part i of so many, in whole panels. */
-static span part_of(size_t columns, size_t panel, size_t parts, size_t i)
+/* Columns of part i of so many, in whole units: panels or, where parts are to be alike, vectors. */
+static span part_of(size_t columns, size_t unit, size_t parts, size_t i)
 {
-    size_t panels = brt_ceil_div(columns, panel);
-    return (span){brt_min_size(columns, i * panels / parts * panel),
-                  brt_min_size(columns, (i + 1) * panels / parts * panel)};
+    size_t units = brt_ceil_div(columns, unit);
+    return (span){brt_min_size(columns, i * units / parts * unit),
+                  brt_min_size(columns, (i + 1) * units / parts * unit)};
 }
 
 /* What is fetched while panel j of x is multiplied with panel i of dy: first the next panel of x, then those of dy. */
@@ -406,7 +406,7 @@ static void gradient_task(void *context, size_t task, int thread)
     const weight_product *p = context;
     size_t panel = (size_t)p->kernels->panel_columns;
     span outs = part_of(p->outs, panel, p->out_parts, task / p->in_parts);
-    span ins = part_of(p->ins, panel, p->in_parts, task % p->in_parts);
+    span ins = part_of(p->ins, (size_t)p->kernels->lanes, p->in_parts, task % p->in_parts);
     real *packed_x = p->packed_x + (size_t)thread * panel_reals(p->kernels);
     for (size_t row = 0; row < p->rows; row += deepest)
         for (size_t j = ins.begin; j < ins.end; j += panel)
