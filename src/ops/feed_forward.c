@@ -305,13 +305,13 @@ static void backward(brt_tape *tape, brt_node *node)
     p.dx = brt_gradient_reach(tape, x);
     real *din = brt_gradient_accumulate(tape, node->in[in_input]);
     real *dout = brt_gradient_accumulate(tape, node->in[out_input]);
-    brt_tensor *scratch = brt_scratch(tape, z + room + 2 * pairs + packing);
+    brt_tensor *scratch = brt_scratch(tape, packing + z + room + 2 * pairs);
     if (brt_tape_running(tape)) {
-        p.z = scratch->data;
+        p.packing_room = scratch->data; /* where vectors begin with a cache line */
+        p.z = p.packing_room + packing;
         p.room = p.z + z;
         p.x_pairs = as_pairs(p.room + room);
         p.dy_pairs = p.x_pairs + pairs;
-        p.packing_room = p.room + room + 2 * pairs;
         for (; p.first < how->rows; p.first += rows) {
             p.rows = brt_min_size(rows, how->rows - p.first);
             run_pass(&p, how->rounds ? rounded_backward_task : backward_task);
