@@ -30,6 +30,15 @@ static void check_to_bf16(void)
     }
 }
 
+/* Even and odd numbers of rows, of all lengths. */
+static void check_pairing(void (*check_case)(size_t rows, size_t columns))
+{
+    static const size_t rows[] = {0, 1, 2, 3, 8, 11};
+    for EACH (r, rows)
+        for EACH (n, lengths)
+            check_case(r, n);
+}
+
 static void check_pair_rows_case(size_t rows, size_t columns)
 {
     size_t x_stride = columns + 3, y_stride = columns + 1, pairs = (rows + 1) / 2;
@@ -48,10 +57,7 @@ static void check_pair_rows_case(size_t rows, size_t columns)
 
 static void check_pair_rows(void)
 {
-    static const size_t rows[] = {0, 1, 2, 3, 8, 11};
-    for EACH (r, rows)
-        for EACH (n, lengths)
-            check_pair_rows_case(r, n);
+    check_pairing(check_pair_rows_case);
 }
 
 static void check_pair_rounded_rows_case(size_t rows, size_t columns)
@@ -73,10 +79,7 @@ static void check_pair_rounded_rows_case(size_t rows, size_t columns)
 
 static void check_pair_rounded_rows(void)
 {
-    static const size_t rows[] = {0, 1, 2, 3, 8, 11};
-    for EACH (r, rows)
-        for EACH (n, lengths)
-            check_pair_rounded_rows_case(r, n);
+    check_pairing(check_pair_rounded_rows_case);
 }
 
 /* Pairs of bf16 numbers, as another kernel makes them. */

@@ -205,9 +205,9 @@ static void check_norm_backward(void)
 
 /* ---- GEGLU ------------------------------------------------------------------------------------------------------- */
 
-/* Gates across the whole range of the error function, and its ends. */
 enum { shut = 8 }; /* the gate of the first row whose error function is -1: what passes is 0 */
 
+/* Gates across the whole range of the error function, and its ends. */
 static float *make_gates(size_t rows, size_t inner)
 {
     static const float ends[] = {0, -0.0f, 1e-30f, -30, 30, 5.3f, -5.3f, 1e4f, -1e4f, 1e-3f, -1e-3f};

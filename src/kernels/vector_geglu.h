@@ -7,6 +7,8 @@
 #include "vector_pairs.h"
 #include "vector_stored.h"
 
+#include <stdbool.h>
+
 /* Whether results are to be rounded to bf16 is a constant at every call. */
 
 static inline vec normal_cumulative(bool for_bf16, vec g)

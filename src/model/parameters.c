@@ -195,9 +195,10 @@ static brt_status pack_all(const brt_parameters *parameters, bool bf16, bool gra
 {
     for (size_t i = 0; i < parameters->count; i++) {
         brt_matrix *matrix = parameters->items[i].matrix;
-        size_t bytes = matrix ? brt_matrix_enabling_bytes(matrix, bf16, gradients) : 0;
-        if (matrix)
-            BRT_TRY(brt_matrix_enable(matrix, bf16, gradients, room));
+        if (!matrix)
+            continue;
+        size_t bytes = brt_matrix_enabling_bytes(matrix, bf16, gradients);
+        BRT_TRY(brt_matrix_enable(matrix, bf16, gradients, room));
         room += bytes / sizeof *room;
     }
     return BRT_OK;

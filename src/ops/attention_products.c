@@ -62,7 +62,8 @@ size_t brt_rows_reals(const brt_tiles *tiles)
 
 void brt_rows_put(const brt_tiles *tiles, size_t first, size_t count, const real *x, real *room)
 {
-    size_t dim = tiles->dim, width = tiles->width, row = width == dim ? count * dim : dim;
+    size_t dim = tiles->dim, width = tiles->width;
+    size_t row = width == dim ? count * dim : dim; /* all at once where nothing stands between them */
     uint16_t *rounded = (uint16_t *)as_pairs(room) + first * width;
     if (!tiles->bf16) {
         brt_tiles_pad(tiles, count, x, room + first * width);

@@ -6,7 +6,6 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* The right operand [inner, columns] of a product, packed: cut along the inner index into blocks (inner_step), each of
  * them in panels. In bf16 a pair of rows stands where one does in f32. */
@@ -123,7 +122,6 @@ static real *make_packed(brt_matrix *matrix, bool bf16, product_kind kind, real 
     if (b->data)
         return room;
     b->data = room;
-    memset(room, 0, reals * sizeof(real));
     repack(matrix, bf16, kind);
     return room + reals;
 }

@@ -20,7 +20,7 @@ brt_status brt_matrix_create(brt_matrix **matrix, const brt_kernels *kernels, si
                              const real *weight);
 void brt_matrix_close(brt_matrix *matrix);
 /* Packs the weights for forward products in f32 or bf16 and, for a trainer, for gradients of the input, into a room of
- * brt_matrix_enabling_bytes, the caller's, who keeps it as long as the matrix. What is packed stays so.
+ * brt_matrix_enabling_bytes of zeros, the caller's, who keeps it as long as the matrix. What is packed stays so.
  * BRT_ERROR_UNSUPPORTED in bf16 where the processor has no products of it. */
 brt_status brt_matrix_enable(brt_matrix *matrix, bool bf16, bool gradients, real *room);
 /* The weights have changed. Uses one thread; different matrices may be refreshed at the same time. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { alignment = 64, granule = 2 << 20 };
+enum { alignment = 64, granule = 2 << 20 /* of the whole: a large page */ };
 
 /* A stretch of the workspace; stretches lie side by side and cover it up to the end of the last one. */
 typedef struct stretch {
